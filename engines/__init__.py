@@ -1,0 +1,1 @@
+"""Everything between an aligned face and its embedding; knows nothing of cameras or people."""

@@ -1,0 +1,13 @@
+"""What engines/ raises. Each message says what, where and what to do, in one sentence."""
+
+
+class EngineError(Exception):
+    """A model file, a runtime or a request to an engine is wrong; the message is for the person who started the program."""
+
+
+class ModelFileError(EngineError):
+    """A model file is missing, truncated, foreign, hostile, or promises something else than it holds."""
+
+
+class RuntimeMissing(EngineError):
+    """The runtime that was asked for is not installed or does not work on this machine."""

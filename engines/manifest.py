@@ -1,0 +1,94 @@
+"""What a model file promises, written into the file itself.
+
+Enters: the metadata of an ONNX file. Leaves: a checked, frozen ``Manifest``. Whoever runs the model trusts it:
+no caller subtracts a mean, swaps channels or guesses an alignment template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from engines.errors import ModelFileError
+
+SCHEMA: Final = 1
+"""Version of the manifest's fields; a file with a higher one is refused, not half understood."""
+
+METADATA_KEY: Final = "realtime.manifest"
+"""Key under which the JSON stands in the ONNX file's ``metadata_props``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The contract of one embedding model: uint8 RGB NHWC aligned faces in, float32 embeddings out."""
+
+    name: str
+    """For people: ``dlib-resnet-v1``."""
+    network: str
+    """Architecture: ``dlib-resnet-29``, ``iresnet50``."""
+    weights_sha256: str
+    """Of the file that the weights came from, 64 hex digits."""
+    template: str
+    """Alignment template that the network was trained on: ``dlib_chip_150``, ``arcface_112``, ``eyes_112``."""
+    input_size: int
+    """Side of the square input, pixels."""
+    dimensions: int
+    """Length D of an embedding."""
+    unit_length: bool
+    """The file returns embeddings of length 1, and means of them are renormalised."""
+    mirrored: bool
+    """An embedding is the mean over the face and its mirror image, inside the file."""
+    threshold: float
+    """Squared L2 distance (0..4 for unit length) below which a probe may get a person's name."""
+    threshold_fmr: float | None
+    """False match rate, a comparison, at which the threshold was set; None where it was not measured."""
+    threshold_source: str
+    """How the threshold was set, in words: set, number of comparisons, command."""
+    licence: str
+    training_set: str | None = None
+    distance: str = "squared_l2"
+    tools: str = ""
+    """Versions of what wrote the file."""
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if len(self.weights_sha256) != 64:
+            raise ValueError(f"weights_sha256 is {self.weights_sha256!r}; expected 64 hex digits")
+        if self.dimensions < 1 or self.input_size < 1:
+            raise ValueError(f"dimensions {self.dimensions} and input_size {self.input_size} must be positive")
+        if not self.threshold > 0:
+            raise ValueError(f"threshold is {self.threshold}; a squared distance above 0 is needed")
+        if self.distance != "squared_l2":
+            raise ValueError(f"distance is {self.distance!r}; this version compares by 'squared_l2' only")
+
+    @property
+    def model_id(self) -> str:
+        """Which embeddings may be compared: same weights, same template, same form of output. 16 hex digits."""
+        parts = (self.weights_sha256, self.template, self.dimensions, self.unit_length, self.mirrored)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Parse and check; ``where`` names the file in the error.
+
+        Raises:
+            ModelFileError: not JSON, a missing or unknown field, a wrong value, or a newer schema.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            if values.get("schema", 0) > SCHEMA:
+                raise ModelFileError(
+                    f"{where}: its manifest has schema {values['schema']}, this version reads up to {SCHEMA}; "
+                    "update realtime or export the model again"
+                )
+            known = {field.name for field in fields(cls)}
+            if unknown := sorted(set(values) - known):
+                raise ModelFileError(f"{where}: unknown manifest field {unknown[0]!r}; export the model again")
+            return cls(**values)
+        except (ValueError, TypeError, AttributeError) as err:
+            raise ModelFileError(f"{where}: its manifest cannot be read ({err}); export the model again") from err

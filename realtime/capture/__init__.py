@@ -1,0 +1,1 @@
+"""Frames in: webcams, files, streams, folders of images, the demo."""

@@ -1,0 +1,1 @@
+"""Who it is: the gallery, enrolment, matching, identity over time."""
