@@ -2,12 +2,12 @@
 
 
 class EngineError(Exception):
-    """A model file, a runtime or a request to an engine is wrong; the message is for the person who started the program."""
+    """A model file, a runtime or a request to an engine is wrong; the message is for who started the program."""
 
 
 class ModelFileError(EngineError):
     """A model file is missing, truncated, foreign, hostile, or promises something else than it holds."""
 
 
-class RuntimeMissing(EngineError):
+class RuntimeMissing(EngineError):  # noqa: N818 - reads better where it is raised
     """The runtime that was asked for is not installed or does not work on this machine."""

@@ -68,7 +68,9 @@ class Matches:
 def squared_distances(probes_ND: Float32, references: References) -> Float32:
     """Squared L2 distances (N, M), clamped at 0: ``|a|^2 + |b|^2 - 2ab`` loses up to 4e-7 in float32."""
     probe_norms_N = np.einsum("nd,nd->n", probes_ND, probes_ND)
-    distances_NM = probe_norms_N[:, None] + references.squared_norms_M[None] - 2 * (probes_ND @ references.embeddings_MD.T)
+    distances_NM = (
+        probe_norms_N[:, None] + references.squared_norms_M[None] - 2 * (probes_ND @ references.embeddings_MD.T)
+    )
     clamped: Float32 = np.maximum(distances_NM, 0, out=distances_NM)
     return clamped
 

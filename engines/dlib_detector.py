@@ -1,0 +1,163 @@
+"""dlib's CNN face detector on the fastest runtime that works here, without dlib.
+
+Enters: an RGB frame. Leaves: boxes and scores, in fp32 the same as ``dlib.cnn_face_detection_model_v1`` gives without
+upsampling. The window is 80 pixels: smaller faces are found in a frame that the caller has enlarged.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.dlib_networks import read_mmod
+from engines.dlib_pyramid import Pyramid, layout, to_frame
+from engines.models import CNN_DETECTOR, find_weights
+from engines.runtimes import Session, choose, open_session
+
+MAX_SIZES: Final = 4
+"""Frame sizes whose graphs stay loaded; a source has one, a folder of photos has many."""
+
+# N boxes; 4 = x1, y1, x2, y2
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """The graph for one frame size; no session where the frame is too small for the network."""
+
+    pyramid: Pyramid
+    session: Session | None
+
+
+class CnnDetector:
+    """One loaded detector. One thread at a time; releases the GIL while it computes."""
+
+    def __init__(
+        self, path: Path | None = None, *, runtime: str = "auto", precision: str = "auto", threads: int = 1
+    ) -> None:
+        """Read the weights and choose a runtime; graphs are compiled when a frame of their size comes.
+
+        Args:
+            path: ``mmod_human_face_detector.dat``; None for the installed one.
+            runtime: ``auto``, ``onnxruntime`` or ``openvino``.
+            precision: ``auto``, ``fp32`` or ``bf16``.
+            threads: of the runtime.
+
+        Raises:
+            ModelFileError: the file is missing, foreign or damaged.
+            RuntimeMissing: what was asked for does not work here.
+            ValueError: unknown runtime or precision, or fewer than one thread.
+        """
+        self._choice = choose(runtime, precision, threads)
+        self._path = find_weights(*CNN_DETECTOR) if path is None else path
+        self._detector = read_mmod(self._path)
+        self._sized: OrderedDict[tuple[int, int], _Sized] = OrderedDict()
+
+    @property
+    def runtime(self) -> str:
+        """For people: ``openvino bf16, 1 thread``."""
+        return self._choice.short
+
+    @property
+    def choice(self) -> str:
+        """``runtime``, and why each faster one was passed over."""
+        return self._choice.text
+
+    def detect(self, rgb_HW3: NDArray[Any], *, min_score: float = 0.0) -> tuple[Float32, Float32]:
+        """Find faces at least 80 pixels wide.
+
+        Args:
+            rgb_HW3: (H, W, 3) uint8 RGB, any strides.
+            min_score: boxes at or below it are left out; 0 is dlib's.
+
+        Returns:
+            Boxes (N, 4) float32 xyxy, whole pixels, inclusive-exclusive, possibly beyond the frame; scores (N,)
+            float32, highest first.
+
+        Raises:
+            ValueError: wrong shape or dtype; the message names both.
+            EngineError: the runtime failed.
+        """
+        frame = np.asarray(rgb_HW3)
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+            raise ValueError(f"the frame is {frame.dtype} of shape {frame.shape}; uint8 of shape (H, W, 3) is needed")
+        sized = self._for_size(frame.shape[1], frame.shape[0])
+        if sized.session is None:
+            return np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=np.float32)
+        scores_HW = sized.session.run(np.ascontiguousarray(frame)[None])[0, 0]
+        return self._decode(scores_HW, sized.pyramid, min_score)
+
+    def close(self) -> None:
+        """Free the graphs; may be called twice. A later ``detect`` compiles again."""
+        while self._sized:
+            self._drop_oldest()
+
+    def _for_size(self, width: int, height: int) -> _Sized:
+        key = (width, height)
+        if key not in self._sized:
+            while len(self._sized) >= MAX_SIZES:
+                self._drop_oldest()
+            self._sized[key] = self._compile(layout(width, height))
+        self._sized.move_to_end(key)
+        return self._sized[key]
+
+    def _compile(self, pyramid: Pyramid) -> _Sized:
+        from engines.dlib_detector_graph import SMALLEST_CANVAS, detector_graph
+
+        if min(pyramid.width, pyramid.height) < SMALLEST_CANVAS:
+            return _Sized(pyramid, None)
+        graph = detector_graph(self._detector.network, pyramid)
+        return _Sized(pyramid, open_session(self._choice, graph.SerializeToString(), str(self._path)))
+
+    def _drop_oldest(self) -> None:
+        _, sized = self._sized.popitem(last=False)
+        if sized.session is not None:
+            sized.session.close()
+
+    def _decode(self, scores_HW: Float32, pyramid: Pyramid, min_score: float) -> tuple[Float32, Float32]:
+        from engines.dlib_detector_graph import CELL, FIRST_CENTRE
+
+        rows, columns = np.nonzero(scores_HW > min_score)
+        scores_N = scores_HW[rows, columns]
+        order = np.argsort(-scores_N, kind="stable")
+        centres_N2 = (np.stack([columns, rows], axis=1)[order] * CELL + FIRST_CENTRE).astype(np.float64)
+        boxes_N4 = round_half_away(to_frame(pyramid, centres_N2, (self._detector.window - 1) / 2))
+        boxes_N4[:, 2:] += 1  # dlib's right and bottom are inside the box
+        kept = suppress(boxes_N4, self._detector.nms_iou, self._detector.nms_covered)
+        return boxes_N4[kept].astype(np.float32), scores_N[order][kept].astype(np.float32)
+
+
+def round_half_away(values: Float64) -> Float64:
+    """C's ``lround``: halves go away from zero, where numpy's go to the even neighbour."""
+    return np.trunc(values + np.copysign(0.5, values))
+
+
+def suppress(boxes_N4: Float64, nms_iou: float, nms_covered: float) -> list[int]:
+    """Indices of the boxes that no better one overlaps.
+
+    Args:
+        boxes_N4: (N, 4) xyxy, best first.
+        nms_iou: largest intersection over the *enclosing rectangle*, which is what dlib calls IoU here.
+        nms_covered: largest share of either box inside the other.
+    """
+    kept: list[int] = []
+    area_N = np.prod(boxes_N4[:, 2:] - boxes_N4[:, :2], axis=1)
+    for index, box in enumerate(boxes_N4):
+        others = boxes_N4[kept]
+        inner_K = _area(np.maximum(others[:, :2], box[:2]), np.minimum(others[:, 2:], box[2:]))
+        outer_K = _area(np.minimum(others[:, :2], box[:2]), np.maximum(others[:, 2:], box[2:]))
+        covered_K = inner_K / np.minimum(area_N[kept], area_N[index])
+        if not ((inner_K / outer_K > nms_iou) | (covered_K > nms_covered)).any():
+            kept.append(index)
+    return kept
+
+
+def _area(low_K2: Float64, high_K2: Float64) -> Float64:
+    area_K: Float64 = np.prod(np.maximum(high_K2 - low_K2, 0), axis=1)
+    return area_K

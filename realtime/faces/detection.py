@@ -1,0 +1,268 @@
+"""Finding faces in a picture: dlib's HOG, dlib's CNN through engines/, or a YuNet file that the user brings.
+
+Enters: a grey or RGB image and the smallest face wanted. Leaves: ``Faces`` in that image's pixels, best first.
+Every detector here has a fixed smallest window; the image is scaled so that the smallest face wanted fills it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from realtime.errors import RealtimeError
+from realtime.records import Faces, Frame
+from realtime.settings import DetectSettings
+
+REFERENCE_HEIGHT: Final = 720
+"""``detect.min_face_px`` is meant in a frame of this height; other frames are scaled in proportion."""
+
+MAX_PIXELS: Final = 4_000_000
+"""A scaled image is never larger: 0.22 s of HOG, and an 8K frame at full size would take 2 s."""
+
+
+REGION_FACE: Final = 1.3
+"""Width of a face that is looked for again, in the detector's smallest: large enough to be sure of, small enough to be
+quick."""
+
+
+class Detector(Protocol):
+    """One detector; one thread at a time, so each thread has a ``clone``."""
+
+    smallest_px: float
+    """Width of the smallest box that it can report, in pixels of the image it is given."""
+    colour: bool
+    """Whether it wants RGB; else grey, which is cheaper to have."""
+
+    def find(self, image: NDArray[np.uint8]) -> Faces:
+        """Faces of a grey (H, W) or RGB (H, W, 3) image, in its own pixels, best first."""
+
+    def clone(self) -> Detector:
+        """Another one for another thread, in a few milliseconds."""
+
+
+class HogDetector:
+    """dlib's frontal face detector (5 HOG filters). Releases the GIL; about 55 ns a pixel.
+
+    Its pyramid goes in steps of a fifth, so a face between two steps may score just too little. Such weak boxes are
+    looked at again on their own at a few sizes (3 ms each) and count if one of those is sure.
+    """
+
+    smallest_px = 73.0
+    colour = False
+    WEAK: Final = 0.35
+    """How far below the limit a first score may lie; more finds no more faces on the sample clip."""
+    AGAIN_PX: Final = (88.0, 104.0, 96.0)
+    """Widths at which a weak face is looked at again, pixels; within one pyramid step of each other."""
+
+    def __init__(self, settings: DetectSettings, detector: Any = None) -> None:
+        import dlib
+
+        self._settings = settings
+        self._detector: Any = dlib.get_frontal_face_detector() if detector is None else detector
+        self._min_score = 0.0 if settings.min_score is None else settings.min_score
+
+    def clone(self) -> HogDetector:
+        # unpacking dlib's own takes 0.3 to 0.5 s, a copy 2 ms
+        return HogDetector(self._settings, copy.deepcopy(self._detector))
+
+    def find(self, image: NDArray[np.uint8]) -> Faces:
+        boxes, scores, _ = self._detector.run(image, 0, self._min_score - self.WEAK)
+        found = _best_first(Faces.of([_xyxy(box) for box in boxes], list(scores)))
+        sure_N = found.scores_N >= self._min_score
+        if sure_N.all():
+            return found
+        better = [self._again(image, box_4) for box_4 in found.boxes_N4[~sure_N]]
+        boxes_N4 = np.concatenate([found.boxes_N4[sure_N], *(each.boxes_N4 for each in better)])
+        scores_N = np.concatenate([found.scores_N[sure_N], *(each.scores_N for each in better)])
+        return without_overlaps(Faces(boxes_N4=boxes_N4, scores_N=scores_N))
+
+    def _again(self, image: NDArray[np.uint8], box_4: NDArray[np.float32]) -> Faces:
+        """The face of a weak box, if a look at its surroundings in another size is sure of it."""
+        for face_px in self.AGAIN_PX:
+            region, matrix_23 = cut_out(image, box_4, reach=0.5, face_px=face_px)
+            boxes, scores, _ = self._detector.run(region, 0, self._min_score)
+            if len(boxes):
+                best = int(np.argmax(scores))
+                return _from_region(Faces.of([_xyxy(boxes[best])], [scores[best]]), matrix_23)
+        return Faces.none()
+
+
+class CnnDetector:
+    """dlib's CNN detector through engines/: finds turned and half-covered faces that HOG misses, at a higher price.
+    One network serves all threads, one at a time: it has threads of its own."""
+
+    smallest_px = 70.0
+    colour = True
+
+    def __init__(self, settings: DetectSettings) -> None:
+        from engines.dlib_detector import CnnDetector as Network
+
+        self._network = Network(threads=settings.threads)
+        self._min_score = 0.0 if settings.min_score is None else settings.min_score
+        self._one_at_a_time = threading.Lock()
+
+    def clone(self) -> CnnDetector:
+        return self
+
+    def find(self, image: NDArray[np.uint8]) -> Faces:
+        with self._one_at_a_time:
+            boxes_N4, scores_N = self._network.detect(image)
+        keep_N = scores_N > self._min_score
+        return _best_first(Faces.of(boxes_N4[keep_N], scores_N[keep_N]))
+
+
+class YunetDetector:
+    """A YuNet ONNX file through OpenCV. Its tall boxes are squared to what dlib's shape predictor was trained on."""
+
+    smallest_px = 12.0
+    colour = True
+
+    def __init__(self, settings: DetectSettings) -> None:
+        if not settings.model:
+            raise RealtimeError("detect.kind=yunet needs a file: add --set detect.model=face_detection_yunet.onnx")
+        path = Path(settings.model)
+        if not path.is_file():
+            raise RealtimeError(f"{path}: no such file; detect.model is the YuNet ONNX file")
+        try:
+            self._detector: Any = cv2.FaceDetectorYN.create(str(path), "", (320, 320))
+        except cv2.error as err:
+            raise RealtimeError(f"{path}: OpenCV cannot read it as a YuNet network; is it the right file?") from err
+        self._settings = settings
+        self._detector.setScoreThreshold(0.7 if settings.min_score is None else settings.min_score)
+
+    def clone(self) -> YunetDetector:
+        return YunetDetector(self._settings)
+
+    def find(self, image: NDArray[np.uint8]) -> Faces:
+        self._detector.setInputSize((image.shape[1], image.shape[0]))
+        _, rows = self._detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        if rows is None:
+            return Faces.none()
+        x, y, width, height = rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3]
+        side = (width + height) / 2
+        centre_x, centre_y = x + width / 2, y + height * 0.54
+        boxes_N4 = np.stack([centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2], axis=1)
+        return _best_first(Faces.of(boxes_N4, rows[:, 14]))
+
+
+DETECTORS: Final[dict[str, Any]] = {"hog": HogDetector, "cnn": CnnDetector, "yunet": YunetDetector}
+
+
+def open_detector(settings: DetectSettings) -> Detector:
+    """The detector that ``detect.kind`` names; raises RealtimeError or EngineError where it cannot be had."""
+    detector: Detector = DETECTORS[settings.kind](settings)
+    return detector
+
+
+def scale_for(detector: Detector, min_face_px: float, width: int, height: int) -> float:
+    """How much to scale a frame so that a face of ``min_face_px`` is the smallest that the detector can report."""
+    wanted = detector.smallest_px / max(min_face_px, 1.0)
+    return min(wanted, math.sqrt(MAX_PIXELS / max(width * height, 1)))
+
+
+def in_frame_of(height: int, reference_px: float) -> float:
+    """Pixels meant at 720p, in a frame of ``height``; upright phone frames count their short side all the same."""
+    return reference_px * height / REFERENCE_HEIGHT
+
+
+def scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Contiguous copy of the image at ``scale``; area averaging down, bilinear up. At least 1x1."""
+    height, width = image.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    if size == (width, height):
+        return np.ascontiguousarray(image)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
+
+
+def _xyxy(box: Any) -> tuple[int, int, int, int]:
+    return box.left(), box.top(), box.right() + 1, box.bottom() + 1
+
+
+def _best_first(faces: Faces) -> Faces:
+    order = np.argsort(-faces.scores_N, kind="stable")
+    return Faces(boxes_N4=faces.boxes_N4[order], scores_N=faces.scores_N[order])
+
+
+def detect(detector: Detector, frame: Frame, scale: float) -> Faces:
+    """Faces of a frame, in its pixels, looked for in the frame scaled by ``scale``."""
+    image = scaled(frame.rgb if detector.colour else frame.grey, scale)
+    found = detector.find(image)
+    ratio = np.array([frame.width / image.shape[1], frame.height / image.shape[0]] * 2, dtype=np.float32)
+    return Faces(boxes_N4=found.boxes_N4 * ratio, scores_N=found.scores_N)
+
+
+def detect_in_region(detector: Detector, frame: Frame, box_4: NDArray[Any]) -> Faces:
+    """Look for a face again around where it should be, at a size where the detector sees it well: 3 ms with HOG,
+    whatever the frame's size. The picture that the detector gets always has the same size."""
+    face_px = REGION_FACE * detector.smallest_px
+    region, matrix_23 = cut_out(frame.rgb if detector.colour else frame.grey, box_4, reach=0.6, face_px=face_px)
+    return _from_region(detector.find(region), matrix_23)
+
+
+def cut_out(
+    image: NDArray[np.uint8], box_4: NDArray[Any], *, reach: float, face_px: float
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """A square of ``(1 + 2 reach)`` box widths around a box, scaled so that the box is ``face_px`` wide; beyond the
+    image's edge its last pixels go on. Also the matrix (2, 3) from image to square."""
+    width = max(float(box_4[2] - box_4[0]), 4.0)
+    scale, side = face_px / width, round(face_px * (1 + 2 * reach))
+    centre_x, centre_y = float(box_4[0] + box_4[2]) / 2, float(box_4[1] + box_4[3]) / 2
+    left, top, right, bottom = around(box_4, reach + 0.1, image.shape[1], image.shape[0])
+    if right - left < 1 or bottom - top < 1:
+        left, top, right, bottom = 0, 0, image.shape[1], image.shape[0]
+    part = image[top:bottom, left:right]
+    if scale < 1:  # average first: bilinear sampling alone would alias
+        part = scaled(part, scale)
+    shrink = part.shape[1] / (right - left), part.shape[0] / (bottom - top)
+    matrix_23 = np.array([[scale, 0, side / 2 - scale * centre_x], [0, scale, side / 2 - scale * centre_y]])
+    from_part = np.array(
+        [
+            [scale / shrink[0], 0, matrix_23[0, 2] + scale * left],
+            [0, scale / shrink[1], matrix_23[1, 2] + scale * top],
+        ]
+    )
+    square = cv2.warpAffine(part, from_part, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(square, dtype=np.uint8), matrix_23
+
+
+def _from_region(found: Faces, matrix_23: NDArray[np.float64]) -> Faces:
+    shift = np.array([*matrix_23[:, 2], *matrix_23[:, 2]], dtype=np.float32)
+    return Faces(boxes_N4=(found.boxes_N4 - shift) / np.float32(matrix_23[0, 0]), scores_N=found.scores_N)
+
+
+def around(box_4: NDArray[Any], reach: float, width: int, height: int) -> tuple[int, int, int, int]:
+    """The box grown by ``reach`` of its side on each side, cut at the picture's edges: left, top, right, bottom."""
+    side = max(float(box_4[2] - box_4[0]), float(box_4[3] - box_4[1]), 4.0)
+    left, top = max(0, int(box_4[0] - reach * side)), max(0, int(box_4[1] - reach * side))
+    right, bottom = min(width, int(box_4[2] + reach * side)), min(height, int(box_4[3] + reach * side))
+    return left, top, max(right, left), max(bottom, top)
+
+
+def without_overlaps(faces: Faces, limit: float = 0.3) -> Faces:
+    """Of boxes that overlap by more than ``limit`` (intersection over union) the best one; best first."""
+    order = np.argsort(-faces.scores_N, kind="stable")
+    kept: list[int] = []
+    for row in order:
+        if not kept or iou(faces.boxes_N4[row][None], faces.boxes_N4[kept]).max() <= limit:
+            kept.append(int(row))
+    return Faces(boxes_N4=faces.boxes_N4[kept], scores_N=faces.scores_N[kept])
+
+
+def iou(a_N4: NDArray[np.float32], b_M4: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, M) intersection over union of xyxy boxes; empty boxes overlap nothing."""
+    low_NM2 = np.maximum(a_N4[:, None, :2], b_M4[None, :, :2])
+    high_NM2 = np.minimum(a_N4[:, None, 2:], b_M4[None, :, 2:])
+    inter_NM = np.prod(np.clip(high_NM2 - low_NM2, 0, None), axis=2)
+    area_N = np.prod(np.clip(a_N4[:, 2:] - a_N4[:, :2], 0, None), axis=1)
+    area_M = np.prod(np.clip(b_M4[:, 2:] - b_M4[:, :2], 0, None), axis=1)
+    union_NM = area_N[:, None] + area_M[None] - inter_NM
+    shares: NDArray[np.float32] = np.divide(inter_NM, union_NM, out=np.zeros_like(union_NM), where=union_NM > 0)
+    return shares

@@ -1,0 +1,284 @@
+"""Following faces between detections, by optical flow, and noticing when a track is no longer sure of its face.
+
+Enters: prepared frames of one source in order (``scenes.Prepared``). Leaves: the faces of each frame with track numbers.
+A detection costs 15 to 80 ms, a step of flow 0.5 ms for all faces together, so most frames see flow only; every doubt (scene cut, failed
+flow, a jump of the box, a detector that no longer finds a face) raises the track's ``doubt``, so that whoever named it
+looks again at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from realtime.faces.detection import Detector, detect_in_region, iou
+from realtime.faces.scenes import Prepared
+from realtime.records import Faces, Frame
+from realtime.settings import TrackSettings
+
+# N tracks, M detections, K = GRID * GRID flow points a track, 4 = x1, y1, x2, y2 in frame pixels
+GRID: Final = 5
+"""Flow points a side of the grid in each box: 25 votes for a median of two numbers."""
+
+INNER: Final = 0.7
+"""Share of the box that carries the grid: outside of it is background."""
+
+MAX_FLOW_ERROR: Final = 0.06
+"""A point that flow does not bring back to within this share of the box's width is not counted (Kalal 2010)."""
+
+MIN_GOOD_SHARE: Final = 0.4
+"""With fewer good points than this the flow has lost the face."""
+
+MAX_SCALE_STEP: Final = 1.25
+"""A head does not grow or shrink by more than this from one frame to the next."""
+
+JUMP_IOU: Final = 0.45
+"""A detection that overlaps its track by less may be another face that took its place."""
+
+BLEND: Final = 0.6
+"""Weight of a detection's box in its track's box: HOG boxes come in steps of a fifth of their size, flow is smooth."""
+
+FLOW: Final[dict[str, Any]] = {
+    "winSize": (13, 13),
+    "maxLevel": 2,
+    "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedFace:
+    """One face of one frame, with the number that stays with it."""
+
+    track: int
+    box_4: NDArray[np.float32]
+    """xyxy frame pixels."""
+    score: float
+    """Of its last detection."""
+    detected: bool
+    """The detector saw it in this very frame; else flow moved it here."""
+    doubt: int = 0
+    """Grows whenever something happened that another face could hide behind: verify before trusting a name."""
+    missed: int = 0
+    """Detections in a row that did not find it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """A frame and the faces in it, before anybody knows who they are."""
+
+    frame: Frame
+    faces: tuple[TrackedFace, ...]
+    cut: bool = False
+
+
+class Tracker:
+    """The tracks of one source; one thread.
+
+    Args:
+        settings: the ``track`` section.
+        detector: gives the calling thread's own detector, for looks at single regions.
+    """
+
+    def __init__(self, settings: TrackSettings, detector: Callable[[], Detector]) -> None:
+        self._settings = settings
+        self._detector = detector
+        self._tracks: list[TrackedFace] = []
+        self._last_small: NDArray[np.uint8] | None = None
+        self._next_id = 1
+
+    def step(self, prepared: Prepared) -> Followed:
+        """Advance by one frame; frames must come in order, dropped ones may be missing."""
+        frame = prepared.frame
+        if prepared.cut or not self._settings.enabled:
+            self._tracks = []
+        self._tracks = self._flow(prepared)
+        if prepared.detection is not None:
+            self._tracks = self._associate(frame, prepared.detection.result())
+        self._tracks = _without_doubles(self._tracks)
+        self._last_small = prepared.small_grey
+        return Followed(frame=frame, faces=tuple(self._tracks), cut=prepared.cut)
+
+    def _flow(self, prepared: Prepared) -> list[TrackedFace]:
+        """Move every track by the median flow of its points; one that is lost is looked for around where it was."""
+        if not self._tracks or self._last_small is None or self._last_small.shape != prepared.small_grey.shape:
+            return []
+        boxes_N4 = np.stack([track.box_4 for track in self._tracks])
+        moved_N4, good_N = flow_boxes(
+            self._last_small, prepared.small_grey, boxes_N4 * prepared.small_scale, prepared.small_scale
+        )
+        out = []
+        for track, box_4, good in zip(self._tracks, moved_N4, good_N, strict=True):
+            if good and _sane(box_4, prepared.frame):
+                out.append(replace(track, box_4=box_4, detected=False))
+            elif (again := self._look_again(prepared.frame, track)) is not None:
+                out.append(replace(again, doubt=track.doubt + 1))
+        return out
+
+    def _look_again(self, frame: Frame, track: TrackedFace) -> TrackedFace | None:
+        found = detect_in_region(self._detector(), frame, track.box_4)
+        ious_1M = iou(track.box_4[None], found.boxes_N4)
+        if not len(found) or ious_1M.max() < self._settings.min_iou:
+            return None
+        best = int(ious_1M.argmax())
+        return replace(
+            track,
+            box_4=found.boxes_N4[best],
+            score=float(found.scores_N[best]),
+            detected=True,
+            missed=0,
+        )
+
+    def _associate(self, frame: Frame, found: Faces) -> list[TrackedFace]:
+        """Give detections to tracks one to one with the greatest total overlap; the rest are new faces."""
+        overlaps_NM = iou(np.array([t.box_4 for t in self._tracks], np.float32).reshape(-1, 4), found.boxes_N4)
+        rows, columns = linear_sum_assignment(-overlaps_NM)
+        taken = {
+            int(row): int(column)
+            for row, column in zip(rows, columns, strict=True)
+            if overlaps_NM[row, column] >= self._settings.min_iou
+        }
+        out = []
+        for row, track in enumerate(self._tracks):
+            if row in taken:
+                out.append(_confirm(track, found, taken[row], float(overlaps_NM[row, taken[row]])))
+            elif (kept := self._missed(frame, track)) is not None:
+                out.append(kept)
+        for column in sorted(set(range(len(found))) - set(taken.values())):
+            out.append(self._new(found, column))
+        return out
+
+    def _missed(self, frame: Frame, track: TrackedFace) -> TrackedFace | None:
+        """A coarse look does not see small faces, and HOG no turned ones: ask its own region before doubting it."""
+        again = self._look_again(frame, track)
+        if again is not None:
+            jumped = float(iou(track.box_4[None], again.box_4[None])[0, 0]) < JUMP_IOU
+            return replace(again, box_4=_blend(track.box_4, again.box_4, jumped), doubt=track.doubt + jumped)
+        if track.missed >= self._settings.max_missed:
+            return None
+        return replace(track, missed=track.missed + 1, doubt=track.doubt + 1)
+
+    def _new(self, found: Faces, column: int) -> TrackedFace:
+        track = TrackedFace(
+            track=self._next_id,
+            box_4=found.boxes_N4[column],
+            score=float(found.scores_N[column]),
+            detected=True,
+        )
+        self._next_id += 1
+        return track
+
+
+def _confirm(track: TrackedFace, found: Faces, column: int, overlap: float) -> TrackedFace:
+    jumped = overlap < JUMP_IOU
+    box_4 = _blend(track.box_4, found.boxes_N4[column], jumped)
+    return replace(
+        track,
+        box_4=box_4,
+        score=float(found.scores_N[column]),
+        detected=True,
+        doubt=track.doubt + jumped,
+        missed=0,
+    )
+
+
+def _blend(track_4: NDArray[np.float32], detection_4: NDArray[np.float32], jumped: bool) -> NDArray[np.float32]:
+    if jumped:
+        return detection_4
+    blended: NDArray[np.float32] = np.float32(BLEND) * detection_4 + np.float32(1 - BLEND) * track_4
+    return blended
+
+
+def flow_boxes(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], boxes_N4: NDArray[np.float32], scale: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Median flow (Kalal, Mikolajczyk and Matas 2010) of each box from one grey picture to the next.
+
+    Args:
+        before, after: uint8 pictures of the same shape.
+        boxes_N4: xyxy pixels of ``before``.
+        scale: pictures' pixels per frame pixel; the returned boxes are in frame pixels.
+
+    Returns:
+        boxes (N, 4) in frame pixels, and whether the flow of each can be believed.
+    """
+    before, after, corner_2 = _around_all(before, after, boxes_N4)
+    boxes_N4 = boxes_N4 - np.tile(corner_2, 2)
+    points_NK2 = _grids(boxes_N4)
+    flat = points_NK2.reshape(-1, 1, 2)
+    follow: Any = cv2.calcOpticalFlowPyrLK
+    forth, seen, _ = follow(before, after, flat, None, **FLOW)
+    back, seen_back, _ = follow(after, before, forth, None, **FLOW)
+    ends_NK2 = forth.reshape(points_NK2.shape)
+    error_NK = np.linalg.norm(back.reshape(points_NK2.shape) - points_NK2, axis=2)
+    widths_N = boxes_N4[:, 2] - boxes_N4[:, 0]
+    seen_NK = (seen & seen_back).reshape(error_NK.shape).astype(bool)
+    good_NK = seen_NK & (error_NK < np.maximum(MAX_FLOW_ERROR * widths_N, 0.5)[:, None])
+    moved = boxes_N4.copy()
+    believed = good_NK.mean(axis=1) >= MIN_GOOD_SHARE
+    for row in np.flatnonzero(believed):
+        moved[row], believed[row] = _move(boxes_N4[row], points_NK2[row][good_NK[row]], ends_NK2[row][good_NK[row]])
+    return (moved + np.tile(corner_2, 2)) / np.float32(scale), believed
+
+
+def _around_all(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], boxes_N4: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """The part of both pictures where the faces can be: pyramids of whole pictures would cost more than the flow."""
+    margin = 16 + 0.6 * float((boxes_N4[:, 2:] - boxes_N4[:, :2]).max())
+    height, width = before.shape
+    left, top = (int(max(0.0, v)) for v in np.floor(boxes_N4[:, :2].min(axis=0) - margin))
+    right, bottom = (int(v) for v in np.ceil(boxes_N4[:, 2:].max(axis=0) + margin))
+    if right - left < 32 or bottom - top < 32 or left >= width - 32 or top >= height - 32:
+        left, top, right, bottom = 0, 0, width, height
+    part = (slice(top, min(bottom, height)), slice(left, min(right, width)))
+    return before[part], after[part], np.array([left, top], dtype=np.float32)
+
+
+def _move(
+    box_4: NDArray[np.float32], starts_K2: NDArray[np.float32], ends_K2: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], bool]:
+    shift_2 = np.median(ends_K2 - starts_K2, axis=0)
+    reach_before_K = np.linalg.norm(starts_K2 - np.median(starts_K2, axis=0), axis=1)
+    reach_after_K = np.linalg.norm(ends_K2 - np.median(ends_K2, axis=0), axis=1)
+    far_K = reach_before_K > np.median(reach_before_K) * 0.5
+    growth = float(np.median(reach_after_K[far_K] / np.maximum(reach_before_K[far_K], 1e-3))) if far_K.any() else 1.0
+    if not 1 / MAX_SCALE_STEP < growth < MAX_SCALE_STEP:
+        return box_4, False
+    centre_2 = (box_4[:2] + box_4[2:]) / 2 + shift_2
+    half_2 = (box_4[2:] - box_4[:2]) / 2 * growth
+    return np.concatenate([centre_2 - half_2, centre_2 + half_2]).astype(np.float32), True
+
+
+def _grids(boxes_N4: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, K, 2) points on a regular grid in the inner part of each box."""
+    steps_G = np.linspace(0.5 - INNER / 2, 0.5 + INNER / 2, GRID, dtype=np.float32)
+    sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
+    x_NG = boxes_N4[:, :1] + sides_N2[:, :1] * steps_G
+    y_NG = boxes_N4[:, 1:2] + sides_N2[:, 1:2] * steps_G
+    count = len(boxes_N4)
+    grid = np.empty((count, GRID, GRID, 2), dtype=np.float32)
+    grid[..., 0] = x_NG[:, None, :]
+    grid[..., 1] = y_NG[:, :, None]
+    return grid.reshape(count, GRID * GRID, 2)
+
+
+def _without_doubles(tracks: list[TrackedFace]) -> list[TrackedFace]:
+    """Two tracks that slid onto one face: the older one stays."""
+    kept: list[TrackedFace] = []
+    for track in sorted(tracks, key=lambda t: (t.missed > 0, t.track)):
+        if not kept or iou(track.box_4[None], np.stack([k.box_4 for k in kept])).max() < 0.5:
+            kept.append(track)
+    return sorted(kept, key=lambda t: t.track)
+
+
+def _sane(box_4: NDArray[np.float32], frame: Frame) -> bool:
+    """A face's box whose centre is in the picture and whose size is a face's."""
+    centre_x, centre_y = (box_4[0] + box_4[2]) / 2, (box_4[1] + box_4[3]) / 2
+    width = float(box_4[2] - box_4[0])
+    return 0 <= centre_x < frame.width and 0 <= centre_y < frame.height and 8 <= width <= max(frame.width, frame.height)

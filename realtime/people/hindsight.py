@@ -1,0 +1,73 @@
+"""Names written back into the frames of a file just before they were known, and taken out where they were not proved.
+
+Enters: a file's frames with their sightings in order, and what the identities found out of past frames. Leaves: the same
+frames, a fraction of a second later, as they look with that knowledge. A file is not live: nobody waits for its frames,
+so its first half second with a face need not be nameless. Live sources never pass through here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from realtime.faces.tracking import Followed
+from realtime.people.identity import Revision
+from realtime.records import Sighting
+
+MAX_FRAMES: Final = 48
+"""Frames held at most: of 4K video these are 0.6 GB."""
+
+Seen = tuple[Followed, tuple[Sighting, ...]]
+
+
+class Hindsight:
+    """Holds the frames of one source back by ``seconds`` of its own time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._held: deque[Seen] = deque()
+
+    def push(self, followed: Followed, sightings: tuple[Sighting, ...], revisions: Iterable[Revision]) -> list[Seen]:
+        """Take the next frame; give out those that nothing can change any more."""
+        self._held.append((followed, sightings))
+        for revision in revisions:
+            self._held = deque((past, _revised(past, seen, revision)) for past, seen in self._held)
+        out = []
+        while self._held and (
+            followed.frame.time_s - self._held[0][0].frame.time_s >= self._seconds or len(self._held) > MAX_FRAMES
+        ):
+            out.append(self._held.popleft())
+        return out
+
+    def flush(self) -> list[Seen]:
+        """The rest, at the end of the file."""
+        out, self._held = list(self._held), deque()
+        return out
+
+
+def _revised(followed: Followed, sightings: tuple[Sighting, ...], revision: Revision) -> tuple[Sighting, ...]:
+    if followed.frame.time_s < revision.since_s:
+        return sightings
+    if revision.name is None:
+        if followed.frame.time_s == revision.since_s:  # the frame of the last supporting view itself
+            return sightings
+        return tuple(
+            replace(seen, state="pending", name=None) if seen.track == revision.track and seen.name else seen
+            for seen in sightings
+        )
+    if any(seen.name == revision.name for seen in sightings):  # one face of a frame bears a name, not two
+        return sightings
+    return tuple(
+        replace(
+            seen,
+            state="named",
+            name=revision.name,
+            distance=revision.distance,
+            second_distance=revision.second_distance,
+        )
+        if seen.track == revision.track and seen.name is None
+        else seen
+        for seen in sightings
+    )
