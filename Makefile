@@ -26,10 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup  ## name the person in the embedded sample; leaves out/demo.mp4
 	@mkdir -p $(OUT)
-	$(BIN)/realtime enroll "$$($(BIN)/python -c 'from realtime.capture.demo import demo_photo as p; print(p())')" \
-		--name "Eileen Collins" --gallery $(OUT)/demo.sqlite
-	$(BIN)/realtime --source demo --gallery $(OUT)/demo.sqlite --no-window \
-		--output $(OUT)/demo.mp4 --events $(OUT)/demo-events.jsonl
+	$(BIN)/realtime --source demo --no-window --output $(OUT)/demo.mp4 --events $(OUT)/demo-events.jsonl
 
 run: setup  ## name the people in a camera, file or stream: make run SOURCE=0 ARGS="--output named.mp4"
 	$(BIN)/realtime --source "$(SOURCE)" $(ARGS)

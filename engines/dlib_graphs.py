@@ -67,7 +67,7 @@ def normalise(graph: GraphBuilder, images_NHWC: str, mean_rgb: tuple[float, floa
     return graph.node("Mul", centred, graph.constant(np.array(1 / 256, dtype=np.float32)))
 
 
-def convolution(graph: GraphBuilder, x: str, con: Layer, affine: Layer | None) -> str:
+def convolution(graph: GraphBuilder, x: str, con: Layer, affine: Layer) -> str:
     """One convolution with its bias and the affine layer after it.
 
     Raises:
@@ -81,7 +81,7 @@ def convolution(graph: GraphBuilder, x: str, con: Layer, affine: Layer | None) -
     )
 
 
-def folded(con: Layer, affine: Layer | None) -> tuple[Float32, Float32]:
+def folded(con: Layer, affine: Layer) -> tuple[Float32, Float32]:
     """Weights (O, I, K, K) and bias (O,) of the convolution with the affine layer in it, computed in float64.
 
     Raises:
@@ -89,8 +89,6 @@ def folded(con: Layer, affine: Layer | None) -> tuple[Float32, Float32]:
     """
     assert con.weights is not None
     assert con.bias is not None
-    if affine is None:
-        return con.weights, con.bias
     assert affine.weights is not None
     assert affine.bias is not None
     scale_O = affine.weights.astype(np.float64)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
@@ -54,11 +56,11 @@ class Manifest:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        if len(self.weights_sha256) != 64:
+        if not re.fullmatch("[0-9a-f]{64}", self.weights_sha256):
             raise ValueError(f"weights_sha256 is {self.weights_sha256!r}; expected 64 hex digits")
         if self.dimensions < 1 or self.input_size < 1:
             raise ValueError(f"dimensions {self.dimensions} and input_size {self.input_size} must be positive")
-        if not self.threshold > 0:
+        if not 0 < self.threshold < math.inf:
             raise ValueError(f"threshold is {self.threshold}; a squared distance above 0 is needed")
         if self.distance != "squared_l2":
             raise ValueError(f"distance is {self.distance!r}; this version compares by 'squared_l2' only")
@@ -89,6 +91,27 @@ class Manifest:
             known = {field.name for field in fields(cls)}
             if unknown := sorted(set(values) - known):
                 raise ModelFileError(f"{where}: unknown manifest field {unknown[0]!r}; export the model again")
+            _check_types(values, cls)
             return cls(**values)
-        except (ValueError, TypeError, AttributeError) as err:
+        except (ValueError, TypeError, AttributeError, RecursionError) as err:
             raise ModelFileError(f"{where}: its manifest cannot be read ({err}); export the model again") from err
+
+
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "float | None": (float, int, type(None)),
+    "str | None": (str, type(None)),
+}
+"""By the text of a field's annotation: JSON's types that it may have."""
+
+
+def _check_types(values: dict[str, Any], owner: type[Manifest]) -> None:
+    for field in fields(owner):
+        if field.name not in values:
+            continue
+        value, kinds = values[field.name], _KINDS[str(field.type)]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise TypeError(f"{field.name} is {str(value)[:40]!r}; expected {field.type}")

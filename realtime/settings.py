@@ -107,7 +107,7 @@ class ShowSettings(Section):
 class GallerySettings(Section):
     store_crops: bool = Field(default=True, description="keep the aligned crop of a reference, for another model later")
     min_face_px: int = Field(default=40, ge=12, le=4096, description="narrower faces are not enrolled, pixels")
-    min_sharpness: float = Field(default=5.0, ge=0, le=1e6, description="blurrier crops are not enrolled")
+    min_sharpness: float = Field(default=7.0, ge=0, le=1e6, description="blurrier crops are not enrolled")
     max_yaw_deg: float = Field(default=45.0, gt=0, le=90, description="faces turned further are not enrolled, degrees")
 
 

@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,8 @@ class Behaviour:
     """Of the user ``ana``."""
     auth: Literal["Basic", "Digest"] = "Digest"
     path: str = "/cam"
+    in_band: bool = False
+    """Sends the parameter sets before each key frame instead of in the SDP, and begins between two key frames."""
     silent: bool = False
     """Takes the connection and never says a word."""
     silent_after_describe: bool = False
@@ -85,10 +88,8 @@ class RtspServer:
     def close(self) -> None:
         self._closed.set()
         for sock in (self._socket, *self._clients):
-            try:
+            with suppress(OSError):  # it was never connected, or the client was faster
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it was never connected, or the client was faster
             sock.close()
 
     def _accept(self) -> None:
@@ -143,13 +144,17 @@ class Conversation:
 
     def _obey(self, method: str, url: str, headers: dict[str, str], sequence: str) -> None:
         if method == "DESCRIBE":
-            self._answer(sequence, "200 OK", {"Content-Type": "application/sdp", "Content-Base": url + "/"}, self._sdp())
+            self._answer(
+                sequence, "200 OK", {"Content-Type": "application/sdp", "Content-Base": url + "/"}, self._sdp()
+            )
         elif method == "SETUP":
             transport = headers.get("transport", "")
             if "TCP" not in transport:
                 self._answer(sequence, "461 Unsupported Transport", {})
                 return
-            self._answer(sequence, "200 OK", {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1", "Session": "1;timeout=60"})
+            self._answer(
+                sequence, "200 OK", {"Transport": "RTP/AVP/TCP;unicast;interleaved=0-1", "Session": "1;timeout=60"}
+            )
         elif method == "PLAY":
             self._answer(sequence, "200 OK", {"Session": "1", "Range": "npt=0-"})
             threading.Thread(target=self._play, daemon=True).start()
@@ -160,6 +165,10 @@ class Conversation:
         sequence = 0
         try:
             for number, (time_s, nals) in enumerate(self._film.units):
+                if self._behaviour.in_band:
+                    if number == 0:
+                        continue
+                    nals = [*self._film.parameter_sets, *nals] if any(nal[0] & 0x1F == 5 for nal in nals) else nals
                 if number == self._behaviour.stall_after:
                     return
                 if number == self._behaviour.die_after:
@@ -209,16 +218,21 @@ class Conversation:
 
     def _sdp(self) -> str:
         sets = ",".join(base64.b64encode(nal).decode() for nal in self._film.parameter_sets)
+        known = "" if self._behaviour.in_band else f";sprop-parameter-sets={sets}"
         return "\r\n".join(
             (
                 "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=test camera\r\nt=0 0\r\na=control:*",
                 "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000",
-                f"a=fmtp:96 packetization-mode=1;sprop-parameter-sets={sets}\r\na=control:track1\r\n",
+                f"a=fmtp:96 packetization-mode=1{known}\r\na=control:track1\r\n",
             )
         )
 
     def _challenge(self) -> str:
-        return 'Digest realm="camera", nonce="0123456789abcdef"' if self._behaviour.auth == "Digest" else 'Basic realm="camera"'
+        return (
+            'Digest realm="camera", nonce="0123456789abcdef"'
+            if self._behaviour.auth == "Digest"
+            else 'Basic realm="camera"'
+        )
 
     def _allowed(self, method: str, headers: dict[str, str]) -> bool:
         password = self._behaviour.password

@@ -219,9 +219,8 @@ def _startup(film: Path, gallery: Path, repeat: int, overrides: list[str], json_
 
     starts = time_starts(film, gallery, starts=repeat, overrides=tuple(overrides))
     print(machine_line())
-    print(
-        f"first frame shown {median(starts):.2f} s after the command (median of {', '.join(f'{s:.2f}' for s in starts)})"
-    )
+    each = ", ".join(f"{seconds:.2f}" for seconds in starts)
+    print(f"first frame shown {median(starts):.2f} s after the command (median of {each})")
     _save({"machine": machine(), "first_frame_s": starts}, json_file)
 
 

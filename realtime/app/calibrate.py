@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from realtime.errors import OutputError
+from realtime.calibration import DEFAULT_RATE, RATES
+from realtime.errors import OutputError, RealtimeError
 from realtime.settings import load_settings
 
 
@@ -22,7 +23,7 @@ def calibrate_command(
     ],
     fmr: Annotated[
         float, typer.Option(min=1e-9, max=0.1, help="False match rate a comparison at which the threshold is set.")
-    ] = 1e-5,
+    ] = DEFAULT_RATE,
     pairs: Annotated[Path | None, typer.Option(help="List of mated pairs, as LFW's pairs.txt.")] = None,
     model: Annotated[Path | None, typer.Option(help="ONNX model file; the embedded model if not given.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write everything as JSON to this file.")] = None,
@@ -38,7 +39,7 @@ def calibrate_command(
     from tqdm import tqdm
 
     from realtime.calibration.report import models_yaml_lines, report
-    from realtime.calibration.run import RATES, calibrate, write_threshold
+    from realtime.calibration.run import calibrate, write_threshold
 
     if write and model is None:
         raise typer.BadParameter(
@@ -61,7 +62,10 @@ def calibrate_command(
         manifest = write_threshold(model, result, fmr)
         print(f"\n{model}: threshold {manifest.threshold:g} at a false match rate of {fmr:g} written")
     elif model is None:
-        print(f"\nfor configs/models.yaml:\n{models_yaml_lines(result, fmr)}")
+        try:
+            print(f"\nfor configs/models.yaml:\n{models_yaml_lines(result, fmr)}")
+        except RealtimeError as err:
+            print(f"\n{err}")
 
 
 def _write_json(values: dict[str, Any], path: Path) -> None:

@@ -12,11 +12,12 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from engines.export import load_model, with_manifest, write_atomically
 from engines.manifest import Manifest
 from engines.store import cache_dir
+from realtime.calibration import RATES
 from realtime.calibration.embeddings import Embedded, cache_key, embed_set, join, load, save
 from realtime.calibration.images import ImageSet, open_set
 from realtime.calibration.pairs import MatedPairs, mated_pairs
@@ -24,9 +25,6 @@ from realtime.calibration.tails import MIN_MATCHES, OperatingPoint, Pairs, opera
 from realtime.calibration.trial import Trial, trials
 from realtime.errors import RealtimeError
 from realtime.settings import Settings
-
-RATES: Final = (1e-3, 1e-4, 5e-5, 2e-5, 1e-5, 1e-6)
-"""False match rates of the table, a comparison."""
 
 _log = logging.getLogger(__name__)
 

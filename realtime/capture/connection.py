@@ -187,6 +187,7 @@ def _options(url: str, settings: CaptureSettings) -> dict[str, str]:
             "rtsp_transport": "tcp" if scheme == "rtsps" else settings.transport,
             "allowed_media_types": "video",
             "max_delay": "500000",
+            "probesize": "32",  # the SDP names the codec; FFmpeg would wait for eight frames, seconds on a slow camera
         }
     elif scheme in ("http", "https", "udp", "tcp", "srt", "rtp"):
         options["timeout"] = timeout

@@ -96,6 +96,8 @@ class Decoder:
                     reads_without_packet = 0
                     yield packet
                 return
+            except IndexError:
+                break  # PyAV 18 stumbles at the end over streams that came up after the beginning (FLV, MPEG-TS)
             except InvalidDataError as err:
                 reads_without_packet += 1
                 self._count_damage(err)

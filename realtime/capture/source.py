@@ -90,7 +90,7 @@ _CAMERA: Final = re.compile(r"(?:/dev/video)?([0-9]{1,4})")
 def _open_demo(spec: str, settings: CaptureSettings, name: str | None) -> Source:
     from realtime.capture.demo import DemoSource
 
-    return DemoSource(settings)
+    return DemoSource(settings, name=name or "demo")
 
 
 def _open_webcam(spec: str, settings: CaptureSettings, name: str | None) -> Source:

@@ -86,11 +86,12 @@ class WebcamSource:
         self._last_s = 0.0
         self._lost = ""
         self._retry_at_s = 0.0
-        self._capture: Capture | None = self._open()
-        self._first: BgrPixels | None = self._grab()
-        self._info = SourceInfo(
-            kind="webcam", width=self._first.width, height=self._first.height, fps=_rate(self._capture), codec=""
-        )
+        self._capture: Capture | None = None
+        self._first: BgrPixels | None = None
+        first = self._take()
+        assert first is not None
+        self._first = first
+        self._info = SourceInfo(kind="webcam", width=first.width, height=first.height, fps=_rate(self._capture))
 
     @property
     def name(self) -> str:

@@ -93,16 +93,16 @@ def _milliseconds_a_face(engine: Engine) -> float:
 
 def detector(settings: Settings) -> Iterator[Finding]:
     """Open the detector that the settings name, and look at one empty 720p frame with it."""
-    from realtime.faces.detection import open_detector, scale_for
+    from realtime.faces.detection import detect, open_detector, scale_for
 
     frame = Frame(source="doctor", index=0, time_s=0.0, pixels=ArrayPixels(np.zeros((720, 1280, 3), dtype=np.uint8)))
     kind, wanted_px = settings.detect.kind, settings.detect.min_face_px
     try:
         found = open_detector(settings.detect)
         scale = scale_for(found, wanted_px, frame.width, frame.height)
-        found.detect(frame, scale)  # the first look pays for what is made once
+        detect(found, frame, scale)  # the first look pays for what is made once
         started_s = time.perf_counter()
-        found.detect(frame, scale)
+        detect(found, frame, scale)
     except (RealtimeError, EngineError) as err:
         yield Finding(
             topic="recognition", name="detector", value=f"{kind}, not usable", state="problem", advice=str(err)

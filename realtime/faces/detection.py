@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -39,6 +40,8 @@ class Detector(Protocol):
     """Width of the smallest box that it can report, in pixels of the image it is given."""
     colour: bool
     """Whether it wants RGB; else grey, which is cheaper to have."""
+    sure_score: float
+    """A face that scores less is believed only after more looks."""
 
     def find(self, image: NDArray[np.uint8]) -> Faces:
         """Faces of a grey (H, W) or RGB (H, W, 3) image, in its own pixels, best first."""
@@ -51,29 +54,33 @@ class HogDetector:
     """dlib's frontal face detector (5 HOG filters). Releases the GIL; about 55 ns a pixel.
 
     Its pyramid goes in steps of a fifth, so a face between two steps may score just too little. Such weak boxes are
-    looked at again on their own at a few sizes (3 ms each) and count if one of those is sure.
+    looked at again on their own at a few sizes (3 ms each) and count if one of those is sure. That finds what a video
+    shows for a moment only, at the price of a false box now and then; photos do without.
     """
 
     smallest_px = 73.0
     colour = False
+    sure_score = 0.25
     WEAK: Final = 0.35
     """How far below the limit a first score may lie; more finds no more faces on the sample clip."""
     AGAIN_PX: Final = (88.0, 104.0, 96.0)
     """Widths at which a weak face is looked at again, pixels; within one pyramid step of each other."""
 
-    def __init__(self, settings: DetectSettings, detector: Any = None) -> None:
+    def __init__(self, settings: DetectSettings, *, again: bool = True, detector: Any = None) -> None:
         import dlib
 
         self._settings = settings
+        self._second_look = again
         self._detector: Any = dlib.get_frontal_face_detector() if detector is None else detector
         self._min_score = 0.0 if settings.min_score is None else settings.min_score
 
     def clone(self) -> HogDetector:
         # unpacking dlib's own takes 0.3 to 0.5 s, a copy 2 ms
-        return HogDetector(self._settings, copy.deepcopy(self._detector))
+        return HogDetector(self._settings, again=self._second_look, detector=copy.deepcopy(self._detector))
 
     def find(self, image: NDArray[np.uint8]) -> Faces:
-        boxes, scores, _ = self._detector.run(image, 0, self._min_score - self.WEAK)
+        limit = self._min_score - (self.WEAK if self._second_look else 0.0)
+        boxes, scores, _ = self._detector.run(image, 0, limit)
         found = _best_first(Faces.of([_xyxy(box) for box in boxes], list(scores)))
         sure_N = found.scores_N >= self._min_score
         if sure_N.all():
@@ -100,6 +107,7 @@ class CnnDetector:
 
     smallest_px = 70.0
     colour = True
+    sure_score = 0.25
 
     def __init__(self, settings: DetectSettings) -> None:
         from engines.dlib_detector import CnnDetector as Network
@@ -123,6 +131,7 @@ class YunetDetector:
 
     smallest_px = 12.0
     colour = True
+    sure_score = 0.7
 
     def __init__(self, settings: DetectSettings) -> None:
         if not settings.model:
@@ -152,13 +161,19 @@ class YunetDetector:
         return _best_first(Faces.of(boxes_N4, rows[:, 14]))
 
 
-DETECTORS: Final[dict[str, Any]] = {"hog": HogDetector, "cnn": CnnDetector, "yunet": YunetDetector}
+DETECTORS: Final[dict[str, Callable[[DetectSettings], Detector]]] = {
+    "hog": HogDetector,
+    "cnn": CnnDetector,
+    "yunet": YunetDetector,
+}
 
 
-def open_detector(settings: DetectSettings) -> Detector:
-    """The detector that ``detect.kind`` names; raises RealtimeError or EngineError where it cannot be had."""
-    detector: Detector = DETECTORS[settings.kind](settings)
-    return detector
+def open_detector(settings: DetectSettings, *, photos: bool = False) -> Detector:
+    """The detector that ``detect.kind`` names, for video or for ``photos``; raises RealtimeError or EngineError where it
+    cannot be had."""
+    if photos and settings.kind == "hog":
+        return HogDetector(settings, again=False)
+    return DETECTORS[settings.kind](settings)
 
 
 def scale_for(detector: Detector, min_face_px: float, width: int, height: int) -> float:

@@ -41,6 +41,18 @@ MAX_SCALE_STEP: Final = 1.25
 JUMP_IOU: Final = 0.45
 """A detection that overlaps its track by less may be another face that took its place."""
 
+TENTATIVE_LOOKS: Final = 4
+"""Looks, the first one included, after which a weak face is taken or dropped."""
+
+TENTATIVE_GAP_FRAMES: Final = 2
+"""Frames between them."""
+
+TENTATIVE_MEAN: Final = 0.12
+"""Mean score of those looks from which on it is a face; a look that finds nothing counts ``TENTATIVE_MISS``. On the
+demo and the sample clip real faces reach .15 - .6, patterns in cloth 0."""
+
+TENTATIVE_MISS: Final = -0.2
+
 BLEND: Final = 0.6
 """Weight of a detection's box in its track's box: HOG boxes come in steps of a fifth of their size, flow is smooth."""
 
@@ -66,6 +78,14 @@ class TrackedFace:
     """Grows whenever something happened that another face could hide behind: verify before trusting a name."""
     missed: int = 0
     """Detections in a row that did not find it."""
+    looks: tuple[float, ...] | None = None
+    """Scores of a tentative face so far: its first one was too weak to show it. None: it is a face."""
+    born_index: int = 0
+
+    @property
+    def tentative(self) -> bool:
+        """Not to be shown yet: it may turn out to be none."""
+        return self.looks is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +120,9 @@ class Tracker:
         self._tracks = self._flow(prepared)
         if prepared.detection is not None:
             self._tracks = self._associate(frame, prepared.detection.result())
-        self._tracks = _without_doubles(self._tracks)
+        self._tracks = [
+            kept for track in _without_doubles(self._tracks) if (kept := self._examined(frame, track)) is not None
+        ]
         self._last_small = prepared.small_grey
         return Followed(frame=frame, faces=tuple(self._tracks), cut=prepared.cut)
 
@@ -150,7 +172,7 @@ class Tracker:
             elif (kept := self._missed(frame, track)) is not None:
                 out.append(kept)
         for column in sorted(set(range(len(found))) - set(taken.values())):
-            out.append(self._new(found, column))
+            out.append(self._new(frame, found, column))
         return out
 
     def _missed(self, frame: Frame, track: TrackedFace) -> TrackedFace | None:
@@ -163,15 +185,30 @@ class Tracker:
             return None
         return replace(track, missed=track.missed + 1, doubt=track.doubt + 1)
 
-    def _new(self, found: Faces, column: int) -> TrackedFace:
+    def _new(self, frame: Frame, found: Faces, column: int) -> TrackedFace:
+        score = float(found.scores_N[column])
+        sure = score >= self._detector().sure_score or not self._settings.enabled
         track = TrackedFace(
             track=self._next_id,
             box_4=found.boxes_N4[column],
-            score=float(found.scores_N[column]),
+            score=score,
             detected=True,
+            looks=None if sure else (score,),
+            born_index=frame.index,
         )
         self._next_id += 1
         return track
+
+    def _examined(self, frame: Frame, track: TrackedFace) -> TrackedFace | None:
+        """Look at a tentative face a few times at once: it becomes a face, or goes."""
+        if track.looks is None or frame.index < track.born_index + TENTATIVE_GAP_FRAMES * len(track.looks):
+            return track
+        again = self._look_again(frame, track)
+        looks = (*track.looks, TENTATIVE_MISS if again is None else again.score)
+        track = track if again is None else again
+        if len(looks) < TENTATIVE_LOOKS:
+            return replace(track, looks=looks)
+        return replace(track, looks=None) if sum(looks) / len(looks) >= TENTATIVE_MEAN else None
 
 
 def _confirm(track: TrackedFace, found: Faces, column: int, overlap: float) -> TrackedFace:

@@ -36,7 +36,7 @@ from realtime.flow.exchange import Exchange
 from realtime.flow.lookout import Lookout
 from realtime.flow.telemetry import Meter
 from realtime.flow.worker import Worker
-from realtime.people.hindsight import Hindsight
+from realtime.people.hindsight import Hindsight, without
 from realtime.people.identity import Identities
 from realtime.people.matching import References
 from realtime.records import Frame, Result, Sighting, SourceStatus
@@ -240,8 +240,9 @@ class Pipeline:
                 elif not lane.source.live:
                     with lane.lock:
                         sightings = lane.identities.sightings(followed, references)
+                        hidden = lane.identities.tentative(followed)
                         revisions = lane.identities.revisions()
-                    for past, seen in lane.hindsight.push(followed, sightings, revisions):
+                    for past, seen in lane.hindsight.push(followed, sightings, hidden, revisions):
                         self._to_show.put(number, _Shown(past, seen))
                 else:
                     with lane.lock:
@@ -300,7 +301,8 @@ class Pipeline:
         sightings = shown.sightings
         if sightings is None:
             with lane.lock:
-                sightings = lane.identities.sightings(shown.followed, self._fresh())
+                everybody = lane.identities.sightings(shown.followed, self._fresh())
+                sightings = without(everybody, lane.identities.tentative(shown.followed))
         frame = shown.followed.frame
         latency_ms = (time.monotonic() - frame.captured_at_s) * 1000
         lane.meter.count(latency_ms)

@@ -13,8 +13,10 @@ from typing import Final, Literal
 
 import numpy as np
 
+from engines.manifest import Manifest
+from realtime.errors import GalleryError
 from realtime.people.gallery import Gallery
-from realtime.people.gallery_rows import UNIT_TOLERANCE, embedding_of
+from realtime.people.gallery_rows import SELECT, blob_of, reference_of
 from realtime.people.matching import References, squared_distances
 
 # M references, D embedding
@@ -70,29 +72,34 @@ def _rows(gallery: Gallery) -> Iterator[Problem]:
     if manifest is None:
         return
     rows = gallery.query(
-        "SELECT name, embedding, model_id, crop, crop_margin_px FROM refs JOIN people ON people.id = person_id "
+        "SELECT refs.id, name, model_id, crop IS NULL FROM refs JOIN people ON people.id = person_id "
         "ORDER BY name_key, refs.id"
     )
-    bare: dict[str, None] = {}
-    for name, blob, model_id, crop, _ in rows:
-        again = f"remove {name!r} and enrol again"
+    for row_id, name, model_id, _ in rows:
         if model_id != manifest.model_id:
             message = f"a reference of {name!r} was made by another model; run `realtime gallery reembed`"
             yield Problem(severity="error", kind="model", message=message)
-            continue
-        try:
-            length = float(np.linalg.norm(embedding_of(blob, manifest.dimensions)))
-        except ValueError as err:
-            yield Problem(severity="error", kind="embedding", message=f"a reference of {name!r}: {err}; {again}")
-            continue
-        if manifest.unit_length and abs(length - 1) > UNIT_TOLERANCE:
-            message = f"a reference of {name!r} has length {length:.4f} instead of 1; {again}"
-            yield Problem(severity="error", kind="embedding", message=message)
-        if crop is None:
-            bare[str(name)] = None
-    for name in bare:
+        else:
+            yield from _row(gallery, int(row_id), str(name), manifest)
+    for name in dict.fromkeys(name for _, name, _, bare in rows if bare):
         message = f"{name!r} has references without a crop, which cannot move to another model; keep the photos"
         yield Problem(severity="advice", kind="crop", message=message)
+
+
+def _row(gallery: Gallery, row_id: int, name: str, manifest: Manifest) -> Iterator[Problem]:
+    """One at a time: the crops of a large gallery do not fit into memory."""
+    again = f"remove {name!r} and enrol again"
+    try:
+        reference = reference_of(gallery.query(f"{SELECT} WHERE id = ?", row_id)[0], gallery.path)
+        blob_of(reference.embedding_D, manifest)
+    except (GalleryError, ValueError, IndexError) as err:
+        yield Problem(severity="error", kind="embedding", message=f"a reference of {name!r}: {err}; {again}")
+        return
+    try:
+        if reference.crop is not None:
+            reference.crop.pixels()
+    except ValueError as err:
+        yield Problem(severity="error", kind="crop", message=f"a reference of {name!r}: {err}; {again}")
 
 
 def _duplicates(gallery: Gallery) -> Iterator[Problem]:

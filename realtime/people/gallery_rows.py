@@ -95,6 +95,8 @@ def reference_of(row: tuple[Any, ...], path: Path) -> Reference:
     try:
         crop = None
         if png is not None:
+            if not isinstance(png, bytes) or not isinstance(points, bytes):
+                raise ValueError("its crop is no picture")
             points_P2 = np.frombuffer(points, dtype="<f4").reshape(-1, 2)
             crop = ReferenceCrop(png=png, points_P2=points_P2, template=template, margin_px=margin_px)
         return Reference(

@@ -8,7 +8,7 @@ so its first half second with a face need not be nameless. Live sources never pa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -22,28 +22,52 @@ MAX_FRAMES: Final = 48
 Seen = tuple[Followed, tuple[Sighting, ...]]
 
 
+def without(sightings: tuple[Sighting, ...], hidden: Collection[int]) -> tuple[Sighting, ...]:
+    """Without the faces that may turn out to be none."""
+    return tuple(seen for seen in sightings if seen.track not in hidden)
+
+
 class Hindsight:
     """Holds the frames of one source back by ``seconds`` of its own time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._held: deque[Seen] = deque()
+        self._hidden: frozenset[int] = frozenset()
 
-    def push(self, followed: Followed, sightings: tuple[Sighting, ...], revisions: Iterable[Revision]) -> list[Seen]:
-        """Take the next frame; give out those that nothing can change any more."""
+    def push(
+        self,
+        followed: Followed,
+        sightings: tuple[Sighting, ...],
+        hidden: frozenset[int],
+        revisions: Iterable[Revision],
+    ) -> list[Seen]:
+        """Take the next frame; give out those that nothing can change any more.
+
+        Args:
+            followed, sightings: the frame with all its faces.
+            hidden: tracks that are not to be shown yet. One that is shown later was a face all along.
+            revisions: what was found out of past frames.
+        """
+        gone = self._hidden - hidden - {seen.track for seen in sightings}
+        self._hidden = hidden
         self._held.append((followed, sightings))
+        if gone:
+            self._held = deque((past, without(seen, gone)) for past, seen in self._held)
         for revision in revisions:
             self._held = deque((past, _revised(past, seen, revision)) for past, seen in self._held)
         out = []
         while self._held and (
             followed.frame.time_s - self._held[0][0].frame.time_s >= self._seconds or len(self._held) > MAX_FRAMES
         ):
-            out.append(self._held.popleft())
+            past, seen = self._held.popleft()
+            out.append((past, without(seen, self._hidden)))
         return out
 
     def flush(self) -> list[Seen]:
         """The rest, at the end of the file."""
-        out, self._held = list(self._held), deque()
+        out = [(past, without(seen, self._hidden)) for past, seen in self._held]
+        self._held = deque()
         return out
 
 

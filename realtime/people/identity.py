@@ -296,6 +296,10 @@ class Identities:
             detector_score=face.score,
         )
 
+    def tentative(self, followed: Followed) -> frozenset[int]:
+        """Public numbers of the faces of a frame that are not to be shown yet."""
+        return frozenset(self._known(face, followed).public for face in followed.faces if face.tentative)
+
     def best_view(self, public: int) -> tuple[View, NDArray[np.float32]] | None:
         """The best view of a track by its public number and its fused embedding, to enrol it; None when it is gone."""
         for identity in self._tracks.values():

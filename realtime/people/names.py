@@ -25,7 +25,7 @@ _COUNTER: Final = re.compile(r"(?:[\s_\-]*\(\d+\)|[\s_\-]+\d+|(?<=\D)\d+)$")
 
 _CAMERA: Final = re.compile(
     r"(img|mvimg|pxl|dsc|dscn|dscf|gopr|image|photo|foto|picture|screenshot|capture|whatsapp image|snapshot)?"
-    r"[\s_\-]*\d[\d\s_\-.at()]*",
+    r"[\s_\-(]*\d[\d\s_\-.at()]*",
     re.IGNORECASE,
 )
 """File names that cameras give: two of them are not one person called "IMG"."""

@@ -9,6 +9,7 @@ import errno
 import json
 import math
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ class Lines:
         self._replace = not append
         self._owned = self.path != STDOUT
         self._fd = -1
+        self._file = False
         if not self._owned:
             self._fd = 1
             return
         try:
             self._fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-            if append:
+            self._file = stat.S_ISREG(os.fstat(self._fd).st_mode)  # pipes and devices have no end to cut back to
+            if append and self._file:
                 self._end_torn_line()
         except FileNotFoundError as err:
             raise OutputError(f"{path}: there is no folder {Path(path).parent}; make it or choose another") from err
@@ -54,7 +57,7 @@ class Lines:
         text = json.dumps(finite(record), ensure_ascii=False, allow_nan=False, separators=(", ", ": ")) + "\n"
         line = text.encode("utf-8", errors="replace")  # a lone surrogate has no UTF-8
         try:
-            if self._replace and self._owned:
+            if self._replace and self._file:
                 os.ftruncate(self._fd, 0)
             self._replace = False
             self._put(line)
@@ -75,7 +78,7 @@ class Lines:
             while written < len(line):  # a pipe that is nearly full, or the last bytes of a disk
                 written += os.write(self._fd, line[written:])
         except OSError:
-            if self._owned:
+            if self._file:
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise
 

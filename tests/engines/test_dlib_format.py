@@ -50,10 +50,12 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
         lambda r: r.tensor("x"),
         lambda r: r.flag(),
     ):
+        problem = ""
         try:
             read(Reader(data, "file"))
         except ModelFileError as err:
-            assert str(err).startswith("file: byte")
+            problem = str(err)
+        assert problem == "" or problem.startswith("file: byte")
 
 
 @pytest.mark.parametrize("exponent", [32000, 32001, 32002, 2**30, -(2**30)])

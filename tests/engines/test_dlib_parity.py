@@ -39,6 +39,15 @@ def dlib_detector(mmod_path: Path) -> Any:
     return dlib.cnn_face_detection_model_v1(str(mmod_path))
 
 
+@pytest.fixture(scope="module", params=[(480, 360), (301, 417), (640, 331), (84, 147), (122, 256), (29, 29)], ids=str)
+def photo_and_answer(
+    request: pytest.FixtureRequest, astronaut: NDArray[np.uint8], dlib_detector: Any
+) -> tuple[NDArray[np.uint8], list[list[float]], list[float]]:
+    """Landscape, portrait, odd sizes, frames in which the pyramid's levels overlap, one smaller than the window."""
+    image = cv2.resize(astronaut[20:320, 60:360], request.param)
+    return image, *dlib_boxes(dlib_detector, image)
+
+
 def plain(runtime: str, precision: str) -> Engine:
     """The form that dlib has: not mirrored, not of unit length."""
     return open_model(default_model(unit_length=False, mirrored=False), runtime=runtime, precision=precision)
@@ -62,13 +71,10 @@ def test_bf16_is_near(chips: NDArray[np.uint8], dlib_embeddings: NDArray[np.floa
 
 
 @pytest.mark.parametrize(("runtime", "precision"), EXACT)
-@pytest.mark.parametrize("size", [(512, 512), (480, 360), (301, 417), (640, 331), (84, 147), (122, 256), (29, 29)])
 def test_boxes_are_dlibs(
-    runtime: str, precision: str, size: tuple[int, int], astronaut: NDArray[np.uint8], dlib_detector: Any
+    runtime: str, precision: str, photo_and_answer: tuple[NDArray[np.uint8], list[list[float]], list[float]]
 ) -> None:
-    """Landscape, portrait, odd sizes, a frame barely larger than the window, one smaller than it."""
-    image = cv2.resize(astronaut[20:320, 60:360], size)
-    boxes, scores = dlib_boxes(dlib_detector, image)
+    image, boxes, scores = photo_and_answer
     found, confidences = CnnDetector(runtime=runtime, precision=precision).detect(image)
     assert found.tolist() == boxes
     assert np.allclose(confidences, scores, atol=2e-4)

@@ -171,7 +171,7 @@ def test_without_openvino_the_other_runtime_is_taken(monkeypatch: pytest.MonkeyP
     "wishes", [{"runtime": "tensorflow"}, {"precision": "int4"}, {"threads": 0}, {"threads": -1}, {"runtime": ""}]
 )
 def test_unknown_wishes_are_refused(wishes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="known are|at least 1"):
+    with pytest.raises(ValueError, match=r"known are|at least 1"):
         open_engine(**wishes)
 
 

@@ -57,9 +57,7 @@ def make_film(
 def turn(path: Path, clockwise: int) -> Path:
     """Writes a phone's display matrix into an MP4: players turn its pictures ``clockwise`` degrees."""
     cosine, sine = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[clockwise]
-    matrix = struct.pack(
-        ">9i", cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30
-    )
+    matrix = struct.pack(">9i", cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # version 0: flags, times, track, duration, layer, volume, then the matrix
     data[at : at + 36] = matrix

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -64,6 +64,13 @@ def test_plays_in_order_from_zero(film: Path) -> None:
     assert frames[5].rgb.shape == (120, 160, 3)
 
 
+def test_camera_without_parameter_sets_in_its_description(film: Path) -> None:
+    with RtspServer(film, Behaviour(in_band=True)) as camera, opened(camera.url) as source:
+        frames = read(source, 10)
+    assert (source.info.width, source.info.height) == (160, 120)
+    assert frames[-1].rgb.shape == (120, 160, 3)
+
+
 @pytest.mark.parametrize("auth", ["Basic", "Digest"])
 def test_right_password(film: Path, auth: str) -> None:
     behaviour = Behaviour(password="geheim%21", auth="Basic" if auth == "Basic" else "Digest")
@@ -86,9 +93,9 @@ def test_wrong_password_is_told_and_not_shown(film: Path, caplog: pytest.LogCapt
 
 def test_password_is_not_logged_while_reconnecting(film: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with RtspServer(film, Behaviour(password="s3cret-right", die_after=5)) as camera:
-        with opened(camera.with_user("ana", "s3cret-right")) as source:
-            read(source, 8)
+    behaviour = Behaviour(password="s3cret-right", die_after=5)
+    with RtspServer(film, behaviour) as camera, opened(camera.with_user("ana", "s3cret-right")) as source:
+        read(source, 8)
     assert "reconnecting" in caplog.text
     assert "s3cret-right" not in caplog.text
 
@@ -108,7 +115,9 @@ def test_wrong_path(film: Path) -> None:
         open_source(camera.url + "-two", SHORT)
 
 
-@pytest.mark.parametrize("behaviour", [Behaviour(silent=True), Behaviour(silent_after_describe=True), Behaviour(stall_after=0)])
+@pytest.mark.parametrize(
+    "behaviour", [Behaviour(silent=True), Behaviour(silent_after_describe=True), Behaviour(stall_after=0)]
+)
 def test_silent_camera_times_out(film: Path, behaviour: Behaviour) -> None:
     with RtspServer(film, behaviour) as camera, pytest.raises(SourceError, match=r"no (answer|data) for 1 s"):
         open_source(camera.url, SHORT)
@@ -205,11 +214,9 @@ Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
 @contextmanager
 def web(answer: Handler) -> Iterator[str]:
     class OneAnswer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
-            try:
+        def do_GET(self) -> None:
+            with suppress(OSError):  # the client left
                 answer(self)
-            except OSError:
-                pass  # the client left
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -235,13 +242,21 @@ def send(request: http.server.BaseHTTPRequestHandler, content: bytes, kind: str,
 @pytest.mark.parametrize("kind", ["text/html", "text/plain", "application/octet-stream"])
 def test_a_web_page_is_not_a_video(kind: str) -> None:
     page = b"<!doctype html><html><body>Welcome to your camera</body></html>\n" * 40
-    with web(lambda request: send(request, page, kind)) as url, pytest.raises(SourceError, match=r"not a video|holds a text file"):
+    with (
+        web(lambda request: send(request, page, kind)) as url,
+        pytest.raises(SourceError, match=r"not a video|holds a text file"),
+    ):
         open_source(url + "index.html?token=s3cret", SHORT)
 
 
-@pytest.mark.parametrize(("status", "reason"), [(401, "password is wrong"), (403, "forbidden"), (404, "nothing at this path"), (503, "5xx")])
+@pytest.mark.parametrize(
+    ("status", "reason"), [(401, "password is wrong"), (403, "forbidden"), (404, "nothing at this path"), (503, "5xx")]
+)
 def test_what_http_says(status: int, reason: str) -> None:
-    with web(lambda request: send(request, b"", "text/html", status)) as url, pytest.raises(SourceError, match=reason) as caught:
+    with (
+        web(lambda request: send(request, b"", "text/html", status)) as url,
+        pytest.raises(SourceError, match=reason) as caught,
+    ):
         open_source(url + "live?token=s3cret", SHORT)
     assert "s3cret" not in str(caught.value)
 
@@ -267,7 +282,9 @@ def test_motion_jpeg_over_http() -> None:
     assert source.live
     assert source.info.codec == "mjpeg"
     seconds = frames[-1].time_s - frames[0].time_s
-    assert seconds == pytest.approx((frames[-1].index - frames[0].index) * 0.05, rel=0.5), "the wall clock's, not 25 a second"
+    assert seconds == pytest.approx((frames[-1].index - frames[0].index) * 0.05, rel=0.5), (
+        "the wall clock's, not 25 a second"
+    )
 
 
 def test_a_video_file_over_http_is_read_whole_and_in_order(film: Path) -> None:
@@ -315,7 +332,8 @@ Gst.init(None)
 server = GstRtspServer.RTSPServer.new()
 server.set_address("127.0.0.1"); server.set_service(sys.argv[2])
 factory = GstRtspServer.RTSPMediaFactory()
-factory.set_launch(f'( filesrc location="{sys.argv[1]}" ! qtdemux ! h264parse config-interval=1 ! rtph264pay name=pay0 pt=96 )')
+film = f'filesrc location="{sys.argv[1]}" ! qtdemux ! h264parse config-interval=1'
+factory.set_launch(f'( {film} ! rtph264pay name=pay0 pt=96 )')
 server.get_mount_points().add_factory("/cam", factory)
 server.attach(None)
 print(server.get_bound_port(), flush=True)

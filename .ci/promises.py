@@ -1,0 +1,50 @@
+"""Holds a bench of the measurement clip to what the project promises; exits with 1 and the broken ones.
+
+Enters: JSON files of ``realtime bench --json`` and ``realtime bench --engines --json``. Ratios are of one run on one
+machine, so a slow machine does not break them.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+WALL, CPU = 7.0, 4.0
+"""Times the quick webcam recipe, in frames a wall second and a CPU second."""
+
+PERSON, SCENE, NAMED = "miranda", (82, 210), 122
+"""Frames of this scene's 129 in which this person's own face carries his name."""
+
+EMBED, DETECT = 10.0, 15.0
+"""Times the dlib wheel, for one embedding and for the CNN detector at 640x480, on a machine with AVX-512."""
+
+
+def main(bench_file: str, engines_file: str) -> int:
+    bench = json.loads(Path(bench_file).read_text())
+    row = next(row for row in bench["loops"] if row["loop"] == "pipeline")
+    person = next(person for person in row["score"]["people"] if person["who"] == PERSON)
+    scene = next(scene for scene in person["scenes"] if scene["first"] == SCENE[0])
+    checks = [
+        (f"{row['wall_ratio']:.1f} times the recipe's frames a wall second", row["wall_ratio"] >= WALL),
+        (f"{row['cpu_ratio']:.1f} times the recipe's frames a CPU second", row["cpu_ratio"] >= CPU),
+        (f"{len(row['score']['wrong'])} wrong names", not row["score"]["wrong"]),
+        (f"{scene['right']} of {scene['present']} frames named", scene["right"] >= NAMED),
+    ]
+    engines = json.loads(Path(engines_file).read_text())["engines"]
+    for task, least in (("embed 1", EMBED), ("detect 640x480", DETECT)):
+        best = max(row["speed_up"] for row in engines if row["task"] == task)
+        checks.append((f"{task}: {best:.1f} times the dlib wheel", best >= least or not has_avx512()))
+    for text, kept in checks:
+        sys.stdout.write(f"{'kept  ' if kept else 'BROKEN'} {text}\n")
+    failed = sum(not kept for _, kept in checks)
+    sys.stdout.write(f"{len(checks) - failed} passed, {failed} failed in 0.0s\n")
+    return int(failed > 0)
+
+
+def has_avx512() -> bool:
+    """The speed of the networks was promised for such a machine only."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "avx512f" in cpuinfo.read_text()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
