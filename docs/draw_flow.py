@@ -25,7 +25,7 @@ from realtime.settings import Settings, ShowSettings
 from realtime.show import typefaces
 from realtime.show.overlay import Overlay
 
-SIZE: Final = (2010, 900)
+SIZE: Final = (1990, 900)
 PAPER, CARD, RULE = (250, 250, 248), (255, 255, 255), (206, 208, 212)
 INK, FAINT, ACCENT = (28, 32, 38), (104, 110, 120), (0, 122, 90)
 TOP, CARD_WIDTH, CARD_HEIGHT, GAP = 100, 326, 592, 60
@@ -123,7 +123,7 @@ def main(target: Path) -> None:
             arrow(pen, (left + CARD_WIDTH + 5, middle), (left + CARD_WIDTH + GAP - 5, middle))
             centred(pen, left + CARD_WIDTH + GAP // 2, middle - 32, stage.hands_on, 17, ACCENT)
     below(pen)
-    canvas.save(target, optimize=True)
+    canvas.quantize(256).save(target, optimize=True)
 
 
 def scene() -> RGB_HW3:
@@ -131,7 +131,7 @@ def scene() -> RGB_HW3:
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
         raise SystemExit("scikit-image is missing, which has the portrait: pip install -e .[demo]")
-    bgr = cv2.imread(str(Path(spec.origin).parent / "data" / "astronaut.png"))
+    bgr: Any = cv2.imread(str(Path(spec.origin).parent / "data" / "astronaut.png"))
     rgb: Any = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(rgb[:240, 70:390])
 
@@ -150,10 +150,10 @@ def pictures(rgb_HW3: RGB_HW3, view: View) -> list[RGB_HW3]:
     x1, y1, x2, y2 = map(round, view.box)
     detected = grey.copy()
     cv2.rectangle(detected, (x1, y1), (x2, y2), (0, 200, 140), 2)
-    followed = rgb_HW3.copy()
+    followed: Any = rgb_HW3.copy()
     for step in (30, 20, 10):  # where the box was in the frames before
         faded = cv2.rectangle(
-            followed.copy(), (x1 - 3 * step, y1 + step), (x2 - 3 * step, y2 + step), (255, 200, 60), 1
+            followed.copy(), (x1 - 2 * step, y1 + step), (x2 - 2 * step, y2 + step), (255, 200, 60), 2
         )
         followed = cv2.addWeighted(followed, step / 40, faded, 1 - step / 40, 0)
     cv2.rectangle(followed, (x1, y1), (x2, y2), (255, 200, 60), 2)

@@ -7,7 +7,7 @@ was checked against. A file with tensors outside itself is refused: nothing that
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +20,9 @@ from engines.models import KnownModel
 
 CONVERTER: Final = 1
 """Raise it when the same weights give another file: cached conversions are then made again."""
+
+PART: Final = ".part"
+"""How a file is called while it is being written."""
 
 MAX_MODEL_BYTES: Final = (1 << 31) - 1
 """What protobuf can hold."""
@@ -92,15 +95,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: the folder cannot be written to, or the disk is full; nothing is left behind.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

@@ -6,21 +6,26 @@ and kept there. A cache that cannot be written (read-only, full) costs time at e
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Final
 
 import platformdirs
 
 from engines.errors import ModelFileError
-from engines.export import ModelFile, check_model, dlib_manifest, dlib_model, load_model, write_atomically
+from engines.export import PART, ModelFile, check_model, dlib_manifest, dlib_model, load_model, write_atomically
 from engines.manifest import Manifest
 from engines.models import DEFAULT, known_model
 
 CACHE_VARIABLE: Final = "REALTIME_CACHE"
 """Environment variable that moves the cache directory."""
+
+STALE_S: Final = 24 * 3600.0
+"""A part so old belongs to a process that was killed while writing, seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,8 +74,17 @@ def _cached(path: Path, manifest: Manifest) -> ModelFile | None:
 def _keep(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         write_atomically(path, content)
     except OSError as err:
         _log.warning(
             "%s: the converted model cannot be kept (%s); it is made again at the next start", path, err.strerror
         )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written."""
+    for part in folder.glob(f".*{PART}"):
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished it
+            if time.time() - part.stat().st_mtime > STALE_S:
+                part.unlink()

@@ -10,9 +10,9 @@ import hashlib
 import lzma
 import os
 import tarfile
-import threading
 import zlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
@@ -35,7 +35,7 @@ class Item:
 
 
 class ImageSet(Protocol):
-    """Opened by ``open_set``; ``read`` may be called from several threads."""
+    """Opened by ``open_set``; one thread at a time."""
 
     @property
     def items(self) -> tuple[Item, ...]: ...
@@ -101,8 +101,8 @@ class FolderSet:
 class TarSet:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
         self.passed_over: dict[str, str] = {}
+        opened = ExitStack()
         try:
             with path.open("rb") as file:
                 digest = hashlib.sha256()
@@ -110,8 +110,11 @@ class TarSet:
                     digest.update(block)
             self.digest = digest.hexdigest()
             self._tar = tarfile.open(path, "r:*")  # noqa: SIM115 (closed by close)
+            opened.callback(self._tar.close)
             members = self._tar.getmembers()
+            opened.pop_all()
         except _TAR_ERRORS as err:
+            opened.close()
             raise RealtimeError(f"{path}: cannot be read as a tar ({err}); give a folder or a whole tar file") from err
         self._members: dict[str, tarfile.TarInfo] = {}
         items: list[Item] = []
@@ -141,9 +144,8 @@ class TarSet:
     def read(self, item: Item) -> RGB_HW3:
         where = Path(f"{self._path}:{item.name}")
         try:
-            with self._lock:
-                file = self._tar.extractfile(self._members[item.name])
-                data = b"" if file is None else file.read()
+            file = self._tar.extractfile(self._members[item.name])
+            data = b"" if file is None else file.read()
         except _TAR_ERRORS as err:
             raise PhotoError(f"{where}: cannot be read from the tar ({err})") from err
         return decode_photo(data, where)

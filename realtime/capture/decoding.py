@@ -13,7 +13,8 @@ from typing import Final, Literal
 
 from av.container import InputContainer
 from av.error import EOFError as FFmpegEOFError
-from av.error import FFmpegError, InvalidDataError
+from av.error import FFmpegError, InvalidDataError, PatchWelcomeError
+from av.error import MemoryError as FFmpegMemoryError  # absurd sizes in damaged headers
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -98,7 +99,7 @@ class Decoder:
                 return
             except IndexError:
                 break  # PyAV 18 stumbles at the end over streams that came up after the beginning (FLV, MPEG-TS)
-            except InvalidDataError as err:
+            except (InvalidDataError, PatchWelcomeError, FFmpegMemoryError) as err:
                 reads_without_packet += 1
                 self._count_damage(err)
         yield None

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from engines.store import cache_dir
 from realtime.capture.addresses import redact
+from realtime.capture.demo import demo_photo
 from realtime.doctor import machine, people, recognition, screen, sources
 from realtime.doctor.report import Finding, Report
+from realtime.errors import SourceError
 from realtime.settings import Settings
 
 
@@ -43,7 +45,18 @@ def examine(
         about_cameras = list(sources.cameras())
         findings += about_cameras
         working += ["0" for finding in about_cameras if finding.state == "ok"]
-    return Report(findings=tuple(findings), next_steps=tuple(_next_steps(findings, [*working, "demo"][0], gallery)))
+    return Report(
+        findings=tuple(findings), next_steps=tuple(_next_steps(findings, [*working, _without_camera()][0], gallery))
+    )
+
+
+def _without_camera() -> str:
+    """What can be tried where no source is known to work."""
+    try:
+        demo_photo()
+    except SourceError:
+        return "CLIP.mp4"
+    return "demo"
 
 
 def _next_steps(findings: Sequence[Finding], source: str, gallery: Path) -> Iterator[str]:

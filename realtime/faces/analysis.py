@@ -24,9 +24,9 @@ from realtime.faces.quality import Quality, measure
 from realtime.records import RGB_HW3, ArrayPixels, Boxes_N4, Faces, Frame
 from realtime.settings import Settings
 
-PHOTO_SCALE: Final = 2.0
-"""A photo is searched at twice its size: HOG then finds faces from 37 pixels on (43 of 43 in dlib's group photos; 11
-without)."""
+PHOTO_FACE_PX: Final = 37.0
+"""Smallest face looked for in a photo, pixels: HOG then searches it at twice its size (43 of 43 faces in dlib's group
+photos; 11 at its own size)."""
 
 PHOTO_PIXELS: Final = 2_600_000
 """The scaled photo is never larger, so that one photo takes 0.15 s at most: large photos hold large faces."""
@@ -62,7 +62,8 @@ class FaceAnalyser:
     def faces(self, rgb_HW3: RGB_HW3) -> Faces:
         """Boxes and scores only, in the detector's order."""
         frame = _as_frame(rgb_HW3)
-        scale = min(PHOTO_SCALE, math.sqrt(PHOTO_PIXELS / (frame.width * frame.height)))
+        smallest = self._detector.smallest_px
+        scale = min(smallest / PHOTO_FACE_PX, math.sqrt(PHOTO_PIXELS / (frame.width * frame.height)))
         return detect(self._detector, frame, scale)
 
     def views(self, rgb_HW3: RGB_HW3) -> list[View]:

@@ -129,7 +129,7 @@ class CnnDetector:
 class YunetDetector:
     """A YuNet ONNX file through OpenCV. Its tall boxes are squared to what dlib's shape predictor was trained on."""
 
-    smallest_px = 12.0
+    smallest_px = 24.0
     colour = True
     sure_score = 0.7
 

@@ -17,13 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-import numpy as np
-
 from engines.errors import ModelFileError
 from engines.manifest import Manifest
 from realtime.errors import GalleryError
 from realtime.people.gallery_file import BUSY_TIMEOUT_S, errors_as_sentences, open_file
-from realtime.people.gallery_rows import INSERT, SELECT, embedding_of, reference_of, values_of, with_means
+from realtime.people.gallery_rows import INSERT, SELECT, reference_of, snapshot, values_of
 from realtime.people.matching import References
 from realtime.people.names import clean_name, name_key
 from realtime.people.reference import Reference
@@ -158,10 +156,10 @@ class Gallery:
             state = (version, self._own_writes)
             if self._snapshot is not None and state == self._snapshot_of:
                 return self._snapshot
-            snapshot = self._load(0 if self._snapshot is None else self._snapshot.version + 1)
+            loaded = self._load(0 if self._snapshot is None else self._snapshot.version + 1)
             if self._depth == 0:  # inside a transaction it may yet be undone
-                self._snapshot, self._snapshot_of = snapshot, state
-            return snapshot
+                self._snapshot, self._snapshot_of = loaded, state
+            return loaded
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of the gallery's tables, for the modules beside this one.
@@ -201,7 +199,7 @@ class Gallery:
                 yield self._connection
                 if self._depth == 1:
                     self._connection.execute("COMMIT")
-                    self._own_writes += 1
+                    self._own_writes += write
             finally:
                 self._depth -= 1
                 if self._depth == 0 and self._connection.in_transaction:
@@ -323,40 +321,20 @@ class Gallery:
         return f"; did you mean {near[0]!r}?" if near else "; `realtime gallery list` shows who is"
 
     def _load(self, version: int) -> References:
-        stored = self._stored_manifest()
-        if (
-            self._manifest is not None
-            and stored is not None
-            and stored.model_id != self._manifest.model_id
-            and self._count()
-        ):
-            raise GalleryError(self._other_model(stored, self._manifest))
-        manifest = self._manifest if self._manifest is not None else stored
-        rows = self.query(
-            "SELECT name, embedding FROM refs JOIN people ON people.id = person_id ORDER BY person_id, refs.id"
-        )
-        names = tuple(dict.fromkeys(str(row[0]) for row in rows))
-        index = {name: number for number, name in enumerate(names)}
-        persons_M = np.array([index[row[0]] for row in rows], dtype=np.int64)
-        dimensions = 1 if manifest is None else manifest.dimensions
-        embeddings_MD = np.empty((len(rows), dimensions), dtype=np.float32)
-        for row_number, (name, blob) in enumerate(rows):
-            try:
-                embeddings_MD[row_number] = embedding_of(blob, dimensions)
-            except ValueError as err:
-                raise GalleryError(
-                    f"{self.path}: a reference of {name!r} is damaged ({err}); remove them with `realtime gallery "
-                    "remove` and enrol them again"
-                ) from err
-        if self._include_means and manifest is not None:
-            embeddings_MD, persons_M = with_means(embeddings_MD, persons_M, unit_length=manifest.unit_length)
-        return References(
-            embeddings_MD=embeddings_MD,
-            persons_M=persons_M,
-            names=names,
-            model_id="" if manifest is None else manifest.model_id,
-            version=version,
-        )
+        with self.transaction(write=False):  # rows and model of one moment
+            stored = self._stored_manifest()
+            rows = self.query(
+                "SELECT name, embedding FROM refs JOIN people ON people.id = person_id ORDER BY person_id, refs.id"
+            )
+        own = self._manifest
+        if rows and own is not None and stored is not None and stored.model_id != own.model_id:
+            raise GalleryError(self._other_model(stored, own))
+        try:
+            return snapshot(rows, own or stored, version=version, include_means=self._include_means)
+        except ValueError as err:
+            raise GalleryError(
+                f"{self.path}: {err}; remove them with `realtime gallery remove` and enrol again"
+            ) from err
 
 
 def _person(row: tuple[Any, ...]) -> Person:

@@ -5,6 +5,7 @@ Enters: a ``Reference`` or a row of ``refs``. Leaves: the other one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from engines.manifest import Manifest
 from realtime.errors import GalleryError
+from realtime.people.matching import References
 from realtime.people.reference import Reference
 from realtime.people.reference_crop import ReferenceCrop
 
@@ -114,7 +116,35 @@ def reference_of(row: tuple[Any, ...], path: Path) -> Reference:
         raise GalleryError(f"{path}: a reference is damaged ({err}); see `realtime gallery check`") from err
 
 
-def with_means(
+def snapshot(
+    rows: Sequence[tuple[Any, ...]], manifest: Manifest | None, *, version: int, include_means: bool
+) -> References:
+    """What probes are compared with, of (name, embedding) rows.
+
+    Raises:
+        ValueError: an embedding is damaged; the message has the name.
+    """
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name, _ in rows))}
+    dimensions = 1 if manifest is None else manifest.dimensions
+    embeddings_MD = np.empty((len(rows), dimensions), dtype=np.float32)
+    for row, (name, blob) in enumerate(rows):
+        try:
+            embeddings_MD[row] = embedding_of(blob, dimensions)
+        except ValueError as err:
+            raise ValueError(f"a reference of {name!r} is damaged ({err})") from err
+    persons_M = np.array([numbers[name] for name, _ in rows], dtype=np.int64)
+    if include_means and manifest is not None:
+        embeddings_MD, persons_M = _with_means(embeddings_MD, persons_M, unit_length=manifest.unit_length)
+    return References(
+        embeddings_MD=embeddings_MD,
+        persons_M=persons_M,
+        names=tuple(numbers),
+        model_id="" if manifest is None else manifest.model_id,
+        version=version,
+    )
+
+
+def _with_means(
     embeddings_MD: NDArray[np.float32], persons_M: NDArray[np.int64], *, unit_length: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Each person's mean as one more reference, where there are two or more to average."""

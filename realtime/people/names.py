@@ -65,7 +65,9 @@ def name_of_file(path: Path) -> str:
         GalleryError: what is left is no name, or the name is one that a camera gave.
     """
     if _CAMERA.fullmatch(path.stem):
-        raise GalleryError(f"{path}: is named by a camera, not after a person; give --name, or a folder with the name")
+        raise GalleryError(
+            f"{path}: is a camera's name, not a person's; give --name, or the folder above (whose folders are people)"
+        )
     words = _COUNTER.sub("", path.stem).replace("_", " ")
     if " " not in words.strip():
         words = words.replace("-", " ")

@@ -115,7 +115,7 @@ class Overlay:
             size_px=text_px(canvas_HW3),
             ink=style.ink,
             paper=style.paper,
-            max_width_px=max(box[2] - box[0], round(width * 0.4)),
+            max_width_px=max(box[2] - box[0], round(width * 0.5)),
         )
         rect = _room(label, box, line_px(canvas_HW3) + 1, width, height, taken)
         taken.append(rect)

@@ -33,7 +33,7 @@ DESCENT: Final = 0.29
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A drawn text: ``rgb`` (H, W, 3) uint8, multiplied by its coverage, and ``clear`` (H, W, 1), 255 - coverage."""
+    """A drawn text: ``rgb`` (H, W, 3) uint8, multiplied by its coverage, and ``clear`` (H, W, 1), 256 - coverage."""
 
     rgb: RGB_HW3
     clear: NDArray[np.uint16] | None
@@ -177,8 +177,7 @@ def paste(canvas_HW3: RGB_HW3, label: Label, x: int, y: int) -> None:
         target[:] = rgb
     else:
         behind = target * label.clear[top:bottom, left:right]
-        behind += 127
-        behind //= 255
+        behind >>= 8
         np.add(rgb, behind, out=target, casting="unsafe")
 
 
@@ -195,7 +194,7 @@ def _inked(mask_HW: NDArray[np.uint8], ink: Colour, paper: Colour, opacity: floa
     rgb = np.asarray(ink, np.float32) * over + np.asarray(paper, np.float32) * under * (1 - over)
     if float(coverage.min()) == 1.0:
         return Label(np.rint(rgb).astype(np.uint8), None)
-    return Label(np.floor(rgb).astype(np.uint8), np.rint(255 - 255 * coverage).astype(np.uint16))
+    return Label(np.floor(rgb).astype(np.uint8), np.rint(256 - 256 * coverage).astype(np.uint16))
 
 
 def _joins(character: str) -> bool:

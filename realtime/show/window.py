@@ -182,11 +182,18 @@ class Window:
             elif event.key == pg.K_BACKSPACE:
                 self._draft = draft.erased()
             elif event.key == pg.K_v and event.mod & (pg.KMOD_CTRL | pg.KMOD_META):
-                self._draft = draft.typed(pg.scrap.get_text())
+                self._draft = draft.typed(self._clipboard())
             elif event.key in (pg.K_RETURN, pg.K_KP_ENTER) and draft.name:
                 self._end()
                 return [NameFace(draft.source, draft.track, draft.name)]
         return []
+
+    def _clipboard(self) -> str:
+        try:
+            return str(self._pg.scrap.get_text())
+        except self._pg.error as err:  # empty, or of a system without one
+            log.debug("nothing to paste: %s", err)
+            return ""
 
     def _begin(self, face: tuple[str, int] | None) -> None:
         if face is None:

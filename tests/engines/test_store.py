@@ -114,6 +114,18 @@ def test_processes_that_start_at_once_agree_and_leave_one_file(empty_cache: Path
     assert kept.suffix == ".onnx"
 
 
+def test_what_a_killed_process_left_is_swept_away(empty_cache: Path) -> None:
+    folder = empty_cache / "models"
+    folder.mkdir(parents=True)
+    old, young = folder / ".a.onnx.1.part", folder / ".a.onnx.2.part"
+    old.touch()
+    young.touch()
+    os.utime(old, (0, 0))
+    default_model()
+    assert not old.exists()
+    assert young.exists()
+
+
 def test_the_cache_is_the_users_own_unless_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import pytest
 from realtime.bench import make_gallery
 from realtime.benchmark.clips import frames_of, render
 from realtime.benchmark.loops import Job
+from realtime.benchmark.measure import Measurement, measure
 from realtime.capture.demo import DEMO_NAME, DemoSource, demo_photo
 from realtime.settings import CaptureSettings, Settings
 
 FIRST = 86
 """Where the demo's camera is nearest: the recipe, which looks at a quarter of the frame, needs a large face."""
 
-FRAMES = 6
+FRAMES = 4
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +40,15 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def job(clip: Path, gallery: Path) -> Job:
     return Job(loop="pipeline", clip=str(clip), photos=((DEMO_NAME, str(demo_photo())),), gallery=str(gallery))
+
+
+@pytest.fixture(scope="session")
+def measured(clip: Path, gallery: Path) -> Callable[[str], Measurement]:
+    """Each loop on the clip, run once for all tests."""
+    photos = ((DEMO_NAME, str(demo_photo())),)
+
+    @cache
+    def of(loop: str) -> Measurement:
+        return measure(Job(loop=loop, clip=str(clip), photos=photos, gallery=str(gallery)))
+
+    return of

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from realtime.benchmark.loops import LOOPS, Job
-from realtime.benchmark.measure import measure, measure_apart
+from realtime.benchmark.measure import Measurement, measure, measure_apart
 from realtime.benchmark.soak import Soak, soak
 from realtime.benchmark.summary import summarise
 from realtime.benchmark.usage import machine_line, peak_resident_mb, resident_mb
@@ -18,8 +19,10 @@ from tests.realtime.benchmark.conftest import FRAMES
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_every_loop_goes_through_every_frame_and_names_the_face(job: Job, loop: str) -> None:
-    found = measure(job.of(loop))
+def test_every_loop_goes_through_every_frame_and_names_the_face(
+    measured: Callable[[str], Measurement], loop: str
+) -> None:
+    found = measured(loop)
     assert [answer.frame for answer in found.answers] == list(range(FRAMES))
     assert {(answer.width, answer.height) for answer in found.answers} == {(1280, 720)}
     assert [answer.time_s for answer in found.answers] == pytest.approx([k / 30 for k in range(FRAMES)], abs=2e-3)
@@ -29,15 +32,17 @@ def test_every_loop_goes_through_every_frame_and_names_the_face(job: Job, loop: 
     assert found.wall_fps == pytest.approx(FRAMES / found.wall_s)
 
 
-def test_the_recipe_shows_a_skipped_frame_with_the_boxes_of_the_one_before(job: Job) -> None:
-    answers = measure(job.of("recipe")).answers
+def test_the_recipe_shows_a_skipped_frame_with_the_boxes_of_the_one_before(
+    measured: Callable[[str], Measurement],
+) -> None:
+    answers = measured("recipe").answers
     assert answers[0].faces
     for even, odd in zip(answers[::2], answers[1::2], strict=True):
         assert even.faces == odd.faces
 
 
-def test_the_tutorial_looks_at_every_frame(job: Job) -> None:
-    boxes = [answer.faces[0].box for answer in measure(job.of("tutorial")).answers]
+def test_the_tutorial_looks_at_every_frame(measured: Callable[[str], Measurement]) -> None:
+    boxes = [answer.faces[0].box for answer in measured("tutorial").answers]
     assert len(set(boxes)) > 1
 
 
@@ -52,8 +57,8 @@ def test_a_photo_without_a_face_is_refused(job: Job, loop: str, tmp_path: Path) 
         measure(replace(job, photos=(("Nobody", str(empty)),)).of(loop))
 
 
-def test_a_run_apart_is_the_same_run(job: Job) -> None:
-    apart, here = measure_apart(job.of("recipe")), measure(job.of("recipe"))
+def test_a_run_apart_is_the_same_run(job: Job, measured: Callable[[str], Measurement]) -> None:
+    apart, here = measure_apart(job.of("recipe")), measured("recipe")
     assert [[face.name for face in answer.faces] for answer in apart.answers] == [
         [face.name for face in answer.faces] for answer in here.answers
     ]

@@ -233,6 +233,17 @@ def test_damaged_packets_are_skipped_counted_and_logged(tmp_path: Path, caplog: 
     assert "damaged pieces were skipped in all" in caplog.text
 
 
+def test_a_stream_that_comes_up_late_is_no_trouble(tmp_path: Path) -> None:
+    sharp = {"qp": "1", "preset": "ultrafast"}
+    film = make_film(tmp_path / "clip.flv", frames=50, width=320, height=240, noise=True, options=sharp).read_bytes()
+    sound = make_sound(tmp_path / "sound.flv").read_bytes()
+    header, previous_size = 9, 4
+    late = tmp_path / "late.flv"
+    late.write_bytes(film + sound[header + previous_size :])
+    assert len(film) > 5_000_000, "FFmpeg looks for streams in the first 5 MB"
+    assert len(read_all(late)[1]) == 50
+
+
 def test_size_may_change_in_the_middle(tmp_path: Path) -> None:
     for name, width in (("a.h264", 96), ("b.h264", 128)):
         make_film(tmp_path / name, container_format="h264", width=width)

@@ -147,6 +147,11 @@ def test_a_broken_library_ends_the_examination_there(tmp_path: Path, monkeypatch
     assert report.next_steps == ("pip install --force-reinstall realtime-arcface",)
 
 
+def test_without_the_demos_portrait_a_clip_is_what_to_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert whole._without_camera() == "CLIP.mp4"
+
+
 # the command
 
 

@@ -115,7 +115,7 @@ def test_name_of_a_file(file: str, name: str) -> None:
     ],
 )
 def test_a_camera_names_nobody(file: str) -> None:
-    with pytest.raises(GalleryError, match="is named by a camera, not after a person; give --name"):
+    with pytest.raises(GalleryError, match="is a camera's name, not a person's; give --name"):
         name_of_file(Path(file))
 
 

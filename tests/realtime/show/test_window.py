@@ -160,6 +160,19 @@ def test_escape_leaves_the_name_and_not_the_program(window: Window) -> None:
     assert window.draft is None
 
 
+def test_a_name_is_pasted(window: Window) -> None:
+    import pygame
+
+    window.show([TILE])
+    press("n")
+    press("v", mod=pygame.KMOD_LCTRL)
+    assert window.poll() == [], "an empty clipboard is no error"
+    pygame.scrap.put_text("김민준\n")
+    press("v", mod=pygame.KMOD_LCTRL)
+    press("RETURN")
+    assert window.poll() == [NameFace("door", 7, "김민준")]
+
+
 def test_an_empty_name_is_not_taken(window: Window) -> None:
     window.show([TILE])
     press("n")
