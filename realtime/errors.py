@@ -26,7 +26,7 @@ class SourceError(RealtimeError):
     """A camera, file or stream cannot be opened or read, and trying again would not help."""
 
 
-class SourceLost(SourceError):
+class SourceLost(SourceError):  # noqa: N818 - a camera being gone is no error of its own
     """A source that worked has stopped; a live one is worth opening again."""
 
 

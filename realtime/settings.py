@@ -87,8 +87,12 @@ class IdentitySettings(Section):
     eager_views: int = Field(default=6, ge=1, le=100, description="views that an unnamed face gets in quick succession")
     hindsight_s: float = Field(default=0.5, ge=0, le=10, description="files only: names reach back so far, seconds")
     keep: float = Field(default=1.15, ge=1, le=2, description="a name once given stands up to this many thresholds")
-    support: float = Field(default=2.2, ge=1, le=10, description="a single view beyond this many thresholds doubts a name")
-    same_face: float = Field(default=1.8, gt=0, le=10, description="a doubtful track's view this far off is another face")
+    support: float = Field(
+        default=2.2, ge=1, le=10, description="a single view beyond this many thresholds doubts a name"
+    )
+    same_face: float = Field(
+        default=1.8, gt=0, le=10, description="a doubtful track's view this far off is another face"
+    )
     same_face_sure: float = Field(default=3.0, gt=0, le=10, description="any track's view this far off is another face")
     verify_every_s: float = Field(default=1.0, gt=0, le=3600, description="a named face is looked at again so often")
     retry_every_s: float = Field(default=0.5, gt=0, le=3600, description="an unknown face is looked at again so often")

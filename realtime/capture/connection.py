@@ -135,7 +135,7 @@ class Connection:
         container = None
         try:
             container = self._open()
-            decoder = Decoder(container, label=stream_name(self._url), threading="SLICE", threads=0)
+            decoder = Decoder(container, label=stream_name(self._url), live=True)
             facts = _facts_of(container, decoder)
             with self._changed:
                 self._facts = facts

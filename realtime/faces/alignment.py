@@ -46,7 +46,8 @@ RIGHT_EYE_68: Final = tuple(range(42, 48))
 
 
 def _dlib_chip(size: int, padding: float) -> Points_P2:
-    """dlib's get_face_chip_details: mean face of its 5 points, in units of the unpadded chip (image_transforms/interpolation.h)."""
+    """dlib's get_face_chip_details: the mean face's 5 points, in units of the unpadded chip
+    (image_transforms/interpolation.h)."""
     mean_face = [
         (0.8595674595992, 0.2134981538014),
         (0.6460604764104, 0.2289674387677),

@@ -119,5 +119,8 @@ def open_analyser(settings: Settings) -> FaceAnalyser:
         threads=settings.embed.threads,
     )
     return FaceAnalyser(
-        open_detector(settings.detect, photos=True), Landmarker(settings.align.landmarks), engine, max_batch=settings.embed.max_batch
+        open_detector(settings.detect, photos=True),
+        Landmarker(settings.align.landmarks),
+        engine,
+        max_batch=settings.embed.max_batch,
     )

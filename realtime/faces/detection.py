@@ -157,7 +157,9 @@ class YunetDetector:
         x, y, width, height = rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3]
         side = (width + height) / 2
         centre_x, centre_y = x + width / 2, y + height * 0.54
-        boxes_N4 = np.stack([centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2], axis=1)
+        boxes_N4 = np.stack(
+            [centre_x - side / 2, centre_y - side / 2, centre_x + side / 2, centre_y + side / 2], axis=1
+        )
         return _best_first(Faces.of(boxes_N4, rows[:, 14]))
 
 
@@ -169,8 +171,11 @@ DETECTORS: Final[dict[str, Callable[[DetectSettings], Detector]]] = {
 
 
 def open_detector(settings: DetectSettings, *, photos: bool = False) -> Detector:
-    """The detector that ``detect.kind`` names, for video or for ``photos``; raises RealtimeError or EngineError where it
-    cannot be had."""
+    """The detector that ``detect.kind`` names, for video or for ``photos``.
+
+    Raises:
+        RealtimeError, EngineError: it cannot be had, and why.
+    """
     if photos and settings.kind == "hog":
         return HogDetector(settings, again=False)
     return DETECTORS[settings.kind](settings)

@@ -24,7 +24,9 @@ def embed_in_batches(engine: Engine, crops: Faces_NHWC | Sequence[RGB_HW3], max_
     return np.concatenate(parts)
 
 
-def fuse(embeddings_ND: NDArray[np.float32], weights_N: NDArray[np.float32], *, unit_length: bool) -> NDArray[np.float32]:
+def fuse(
+    embeddings_ND: NDArray[np.float32], weights_N: NDArray[np.float32], *, unit_length: bool
+) -> NDArray[np.float32]:
     """(D,) weighted mean of views of one face, back to length 1 where the model's embeddings have it."""
     total = float(weights_N.sum())
     mean_D = weights_N @ embeddings_ND / np.float32(total if total > 0 else 1.0)

@@ -1,9 +1,9 @@
 """Following faces between detections, by optical flow, and noticing when a track is no longer sure of its face.
 
-Enters: prepared frames of one source in order (``scenes.Prepared``). Leaves: the faces of each frame with track numbers.
-A detection costs 15 to 80 ms, a step of flow 0.5 ms for all faces together, so most frames see flow only; every doubt (scene cut, failed
-flow, a jump of the box, a detector that no longer finds a face) raises the track's ``doubt``, so that whoever named it
-looks again at once.
+Enters: prepared frames of one source in order (``scenes.Prepared``). Leaves: the faces of each frame with their track
+numbers. A detection costs 15 to 80 ms, a step of flow a third of one for each face, so most frames see flow only. Every
+doubt (a flow that failed, a jump of the box, a detector that no longer finds the face) raises the track's ``doubt``, so
+that whoever named it looks again at once; a scene cut ends all tracks.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ TENTATIVE_MISS: Final = -0.2
 
 BLEND: Final = 0.6
 """Weight of a detection's box in its track's box: HOG boxes come in steps of a fifth of their size, flow is smooth."""
+
+Window = tuple[slice, slice]
+"""Rows and columns of a part of a picture."""
 
 FLOW: Final[dict[str, Any]] = {
     "winSize": (13, 13),
@@ -244,37 +247,56 @@ def flow_boxes(
     Returns:
         boxes (N, 4) in frame pixels, and whether the flow of each can be believed.
     """
-    before, after, corner_2 = _around_all(before, after, boxes_N4)
-    boxes_N4 = boxes_N4 - np.tile(corner_2, 2)
     points_NK2 = _grids(boxes_N4)
-    flat = points_NK2.reshape(-1, 1, 2)
-    follow: Any = cv2.calcOpticalFlowPyrLK
-    forth, seen, _ = follow(before, after, flat, None, **FLOW)
-    back, seen_back, _ = follow(after, before, forth, None, **FLOW)
-    ends_NK2 = forth.reshape(points_NK2.shape)
-    error_NK = np.linalg.norm(back.reshape(points_NK2.shape) - points_NK2, axis=2)
+    ends_NK2, error_NK = np.empty_like(points_NK2), np.empty(points_NK2.shape[:2], np.float32)
+    for rows, window in _windows(boxes_N4, before.shape):
+        ends_NK2[rows], error_NK[rows] = _follow(before[window], after[window], points_NK2[rows], window)
     widths_N = boxes_N4[:, 2] - boxes_N4[:, 0]
-    seen_NK = (seen & seen_back).reshape(error_NK.shape).astype(bool)
-    good_NK = seen_NK & (error_NK < np.maximum(MAX_FLOW_ERROR * widths_N, 0.5)[:, None])
-    moved = boxes_N4.copy()
-    believed = good_NK.mean(axis=1) >= MIN_GOOD_SHARE
-    for row in np.flatnonzero(believed):
-        moved[row], believed[row] = _move(boxes_N4[row], points_NK2[row][good_NK[row]], ends_NK2[row][good_NK[row]])
-    return (moved + np.tile(corner_2, 2)) / np.float32(scale), believed
+    good_NK = error_NK < np.maximum(MAX_FLOW_ERROR * widths_N, 0.5)[:, None]
+    moved_N4 = boxes_N4.copy()
+    believed_N = good_NK.mean(axis=1) >= MIN_GOOD_SHARE
+    for row in np.flatnonzero(believed_N):
+        good_K = good_NK[row]
+        moved_N4[row], believed_N[row] = _move(boxes_N4[row], points_NK2[row, good_K], ends_NK2[row, good_K])
+    return moved_N4 / np.float32(scale), believed_N
 
 
-def _around_all(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], boxes_N4: NDArray[np.float32]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-    """The part of both pictures where the faces can be: pyramids of whole pictures would cost more than the flow."""
+def _follow(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], points_NK2: NDArray[np.float32], window: Window
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where points went, and how far from their start flow brings them when it runs backwards (infinite: nowhere)."""
+    follow: Any = cv2.calcOpticalFlowPyrLK
+    corner_2 = np.array([window[1].start, window[0].start], dtype=np.float32)
+    starts = (points_NK2 - corner_2).reshape(-1, 1, 2)
+    forth, seen, _ = follow(before, after, starts, None, **FLOW)
+    back, seen_back, _ = follow(after, before, forth, None, **FLOW)
+    error = np.linalg.norm(back - starts, axis=2)
+    error[(seen & seen_back) == 0] = np.inf
+    shape = points_NK2.shape
+    return forth.reshape(shape) + corner_2, error.reshape(shape[:2])
+
+
+def _windows(boxes_N4: NDArray[np.float32], shape: tuple[int, ...]) -> list[tuple[list[int], Window]]:
+    """The parts of the picture in which faces can be, with their faces: one part each, or one for all where those
+    would overlap. Flow's price is the pyramids of its pictures, not its points."""
+    each = [([row], _window(boxes_N4[row : row + 1], shape)) for row in range(len(boxes_N4))]
+    together = _window(boxes_N4, shape)
+    return each if sum(_area(window) for _, window in each) < _area(together) else [(list(range(len(each))), together)]
+
+
+def _window(boxes_N4: NDArray[np.float32], shape: tuple[int, ...]) -> Window:
+    """Around all of the boxes, with room for a head's way in one frame; never smaller than flow's own window."""
     margin = 16 + 0.6 * float((boxes_N4[:, 2:] - boxes_N4[:, :2]).max())
-    height, width = before.shape
-    left, top = (int(max(0.0, v)) for v in np.floor(boxes_N4[:, :2].min(axis=0) - margin))
-    right, bottom = (int(v) for v in np.ceil(boxes_N4[:, 2:].max(axis=0) + margin))
-    if right - left < 32 or bottom - top < 32 or left >= width - 32 or top >= height - 32:
-        left, top, right, bottom = 0, 0, width, height
-    part = (slice(top, min(bottom, height)), slice(left, min(right, width)))
-    return before[part], after[part], np.array([left, top], dtype=np.float32)
+    spans = []
+    for axis, length in ((1, shape[0]), (0, shape[1])):
+        low = int(max(0.0, min(float(boxes_N4[:, axis].min()) - margin, length - 48.0)))
+        high = int(min(float(length), max(float(boxes_N4[:, axis + 2].max()) + margin, low + 48.0)))
+        spans.append(slice(low, high))
+    return spans[0], spans[1]
+
+
+def _area(window: Window) -> int:
+    return int((window[0].stop - window[0].start) * (window[1].stop - window[1].start))
 
 
 def _move(

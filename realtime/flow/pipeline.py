@@ -5,9 +5,10 @@ frame that is to be shown, in the caller's thread.
 
     capture (one a source) -> detection pool -> follow (one a source) -> recognise (one for all) -> the caller
 
-A file goes through the whole chain in order, each hand-over waits when the next stage is behind, and the output depends on
-the pictures alone. A live source's frames go to the caller as soon as faces are followed in them, with the names that are
-known by then, while the recogniser looks at the newest frame beside it: display never waits for recognition.
+A file goes through the whole chain in order, each hand-over waits when the next stage is behind, and the output
+depends on the pictures alone. A live source's frames go to the caller as soon as faces are followed in them, with the
+names that are known by then, while the recogniser looks at the newest frame beside it: display never waits for
+recognition.
 """
 
 from __future__ import annotations

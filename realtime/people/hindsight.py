@@ -1,8 +1,8 @@
 """Names written back into the frames of a file just before they were known, and taken out where they were not proved.
 
-Enters: a file's frames with their sightings in order, and what the identities found out of past frames. Leaves: the same
-frames, a fraction of a second later, as they look with that knowledge. A file is not live: nobody waits for its frames,
-so its first half second with a face need not be nameless. Live sources never pass through here.
+Enters: a file's frames with their sightings in order, and what the identities found out of past frames. Leaves: the
+same frames, a fraction of a second later, as they look with that knowledge. A file is not live: nobody waits for its
+frames, so its first half second with a face need not be nameless. Live sources never pass through here.
 """
 
 from __future__ import annotations

@@ -115,11 +115,9 @@ class Verdict:
 
     def sentence(self) -> str:
         side = "below" if self.same else "not below"
-        rate = (
-            ""
-            if self.false_match_rate is None
-            else f"; of a million pairs of strangers {self.false_match_rate * 1e6:.0f} are"
-        )
+        rate = ""
+        if self.false_match_rate is not None:
+            rate = f" ({self.false_match_rate * 1e6:.3g} in a million pairs of strangers are)"
         return (
             f"{'the same person' if self.same else 'not the same person'}: distance {self.distance:.3f} is {side} the "
             f"threshold {self.threshold:.3f}{rate}"

@@ -1,8 +1,8 @@
 """Who a track is, from all that it has shown so far: won with evidence, lost as soon as the evidence goes.
 
 Enters: embeddings of views of tracked faces, and the gallery's references. Leaves: for each face of a frame a
-``Sighting`` (named, unknown or pending), and the wish which faces to look at next. One ``Identities`` serves one source;
-its owner holds the lock.
+``Sighting`` (named, unknown or pending), and the wish which faces to look at next. One ``Identities`` serves one
+source; its owner holds the lock.
 
 A name needs three things: the fused distance below the threshold, a margin to the second person, and agreement of at
 least ``min_views`` views. A track keeps being verified, and a view that cannot be of the same face ends it: the face
@@ -31,7 +31,7 @@ FIRST_GAP_FRAMES: Final = 2
 """Frames between the first views of a new face: neighbours show the same picture twice."""
 
 FORGET_S: Final = 1.0
-"""A track is kept so long after its last frame: the thread that shows a frame may be a little behind the one that looks."""
+"""A track is kept so long after its last frame: the thread that shows may be a little behind the one that looks."""
 
 SMALL_GAP_S: Final = 0.1
 """An unnamed face is looked at this often until it has ``eager_views`` views."""

@@ -19,7 +19,7 @@ class FakeCapture:
         self._opened = opened
         self.released = False
 
-    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+    def isOpened(self) -> bool:
         return self._opened
 
     def read(self) -> tuple[bool, Any]:

@@ -41,7 +41,7 @@ def change(gallery: Gallery, people: People, step: tuple[object, ...]) -> None:
         return
     new = str(step[2])
     gallery.rename(name, new, merge=kind == "merge")
-    shown, photos = people.pop(key)
+    photos = people.pop(key)[1]
     if new.casefold() in people:
         people[new.casefold()][1].update(photos)
     else:

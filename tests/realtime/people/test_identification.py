@@ -88,7 +88,7 @@ def test_verify() -> None:
     same = verify(unit(1), near(unit(1), 0.1), MODEL)
     assert (same.same, same.false_match_rate) == (True, 1e-5)
     assert same.sentence() == (
-        "the same person: distance 0.100 is below the threshold 0.300; of a million pairs of strangers 10 are"
+        "the same person: distance 0.100 is below the threshold 0.300 (10 in a million pairs of strangers are)"
     )
     other = verify(unit(1), unit(2), replace(MODEL, threshold_fmr=None))
     assert not other.same
