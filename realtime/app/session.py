@@ -23,6 +23,7 @@ from realtime.app.people_output import say
 from realtime.app.summary import Summary
 from realtime.capture.source import Source, open_source
 from realtime.errors import GalleryError
+from realtime.faces.embedding import open_embedder
 from realtime.flow.pipeline import Pipeline
 from realtime.people.enrollment import reference_of_view
 from realtime.people.gallery import Gallery, default_gallery_path
@@ -99,14 +100,7 @@ class Session:
         settings = self._settings
         Outputs.check(outputs)
         self.sources = self._open_sources(specs)
-        from engines.engine import open_engine
-
-        self._engine = open_engine(
-            Path(settings.embed.model) if settings.embed.model else None,
-            runtime=settings.embed.runtime,
-            precision=settings.embed.precision,
-            threads=settings.embed.threads,
-        )
+        self._engine = open_embedder(settings.embed)
         self._stack.callback(self._engine.close)
         self._gallery = self._open_gallery(specs, gallery)
         self._window = open_window(settings.show, title=f"realtime - {', '.join(specs)}") if window else None

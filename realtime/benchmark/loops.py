@@ -54,24 +54,16 @@ class Job:
 @contextmanager
 def open_pipeline(job: Job) -> Iterator[Pipeline]:
     """A pipeline on the job's clip with everything loaded, not started; closes what it opened."""
-    from engines.engine import open_engine
     from realtime.capture.source import open_source
+    from realtime.faces.embedding import open_embedder
     from realtime.flow.pipeline import Pipeline
     from realtime.people.gallery import Gallery
 
     settings = job.settings()
-    embed = settings.embed
     with ExitStack() as opened:
-        engine = open_engine(
-            None if embed.model is None else Path(embed.model),
-            runtime=embed.runtime,
-            precision=embed.precision,
-            threads=embed.threads,
-        )
+        engine = open_embedder(settings.embed)
         opened.callback(engine.close)
-        gallery = opened.enter_context(
-            Gallery.open(Path(job.gallery), engine.manifest, create=False, include_means=True)
-        )
+        gallery = opened.enter_context(Gallery.open(Path(job.gallery), engine.manifest, create=False))
         yield Pipeline([open_source(job.clip, settings.capture)], settings, engine, gallery.references)
 
 

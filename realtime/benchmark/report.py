@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from realtime.benchmark.loops import LOOPS
 from realtime.benchmark.results import BASELINE, Bench, Row
 from realtime.benchmark.usage import machine_line
 
 Table = Sequence[Sequence[str]]
+
+SHOWN_WRONG: Final = 3
+"""Wrong names of a loop that are listed with their frame."""
 
 
 def report(bench: Bench) -> str:
@@ -24,7 +28,7 @@ def report(bench: Bench) -> str:
         *aligned(_names(bench)),
     ]
     if any(row.score is not None for row in bench.rows):
-        lines += ["", *aligned(_wrong(bench))]
+        lines += ["", *aligned(_wrong(bench)), *(line for row in bench.rows for line in _where(row))]
     for row in bench.rows:
         if not row.steady:
             lines.append(f"{LOOPS[row.loop].title}: its runs gave different answers; the worst run is shown")
@@ -113,8 +117,11 @@ def _seconds(value: float | None) -> str:
     return "never" if value is None else f"{value:.2f} s"
 
 
-def wrong_names(row: Row) -> list[str]:
-    """One line for each wrong name of a loop, to look at the frame."""
-    if row.score is None:
-        return []
-    return [f"frame {wrong.frame}: {wrong.name} on {wrong.kind} at {wrong.box}" for wrong in row.score.wrong]
+def _where(row: Row) -> Iterator[str]:
+    """The first wrong names of a loop, for whoever wants to look at the frames."""
+    wrong = () if row.score is None else row.score.wrong
+    for name in wrong[:SHOWN_WRONG]:
+        corner = ", ".join(f"{edge:.0f}" for edge in name.box[:2])
+        yield f"  {LOOPS[row.loop].title}, frame {name.frame}: {name.name} on {name.kind} at ({corner})"
+    if len(wrong) > SHOWN_WRONG:
+        yield f"  and {len(wrong) - SHOWN_WRONG} more (--json FILE has them all)"

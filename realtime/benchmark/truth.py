@@ -18,6 +18,7 @@ import numpy as np
 
 from realtime.benchmark.answers import Answer, Box
 from realtime.errors import RealtimeError
+from realtime.faces.assignment import assign
 from realtime.faces.detection import iou
 
 STRANGER: Final = "stranger"
@@ -223,8 +224,6 @@ def _kind(owner: TruthFace | None) -> WrongKind:
 
 def owners(answer: Answer, faces: Sequence[TruthFace], truth: Truth) -> list[TruthFace | None]:
     """The truth face under each shown box, one-to-one, of greatest total overlap."""
-    from scipy.optimize import linear_sum_assignment
-
     found: list[TruthFace | None] = [None] * len(answer.faces)
     if not faces or not answer.faces:
         return found
@@ -234,7 +233,7 @@ def owners(answer: Answer, faces: Sequence[TruthFace], truth: Truth) -> list[Tru
         np.array([face.box for face in faces], dtype=np.float32) * scale_4,
     )
     usable_NM = np.where(overlaps_NM >= MATCH_IOU, overlaps_NM, 0.0)
-    for row, column in zip(*linear_sum_assignment(usable_NM, maximize=True), strict=True):
+    for row, column in assign(usable_NM):
         if usable_NM[row, column] > 0:
             found[row] = faces[column]
     return found

@@ -29,7 +29,6 @@ LIBRARIES: Final[dict[str, str | None]] = {
     "av": "av",
     "pygame-ce": "pygame",
     "pillow": "PIL",
-    "scipy": "scipy",
     "pydantic": "pydantic",
     "PyYAML": "yaml",
     "typer": "typer",

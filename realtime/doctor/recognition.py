@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from engines.engine import Engine, describe_runtimes, open_engine
+from engines.engine import Engine, describe_runtimes
 from engines.manifest import Manifest
 from realtime.doctor.report import Finding
 from realtime.errors import EngineError, RealtimeError
+from realtime.faces.embedding import open_embedder
 from realtime.records import ArrayPixels, Frame
 from realtime.settings import Settings
 
@@ -41,12 +41,7 @@ def embedding(settings: Settings) -> tuple[list[Finding], Manifest | None]:
     chosen = settings.embed
     started_s = time.monotonic()
     try:
-        engine = open_engine(
-            None if chosen.model is None else Path(chosen.model),
-            runtime=chosen.runtime,
-            precision=chosen.precision,
-            threads=chosen.threads,
-        )
+        engine = open_embedder(chosen)
     except EngineError as err:
         return [Finding(topic="recognition", name="model", value="not usable", state="problem", advice=str(err))], None
     try:

@@ -144,7 +144,7 @@ def _to_dlib_corners(matrix_23: NDArray[np.float64], size: int) -> NDArray[np.fl
     """dlib fits in a frame of ``size`` pixels, takes a rectangle one *image* pixel smaller around the same centre, and
     lays its corners on the centres of the first and last chip pixel (image_transforms/interpolation.h)."""
     scale = float(np.hypot(matrix_23[0, 0], matrix_23[1, 0]))
-    factor = (size - 1) / (size - scale)
+    factor = (size - 1) / max(size - scale, 1.0)  # points within a pixel of each other: not turned over
     out = matrix_23 * factor
     out[:, 2] += (size - 1) / 2 - factor * size / 2
     return out

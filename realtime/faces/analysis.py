@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.engine import Engine, Faces_NHWC, open_engine
+from engines.engine import Engine, Faces_NHWC
 from engines.manifest import Manifest
 from realtime.faces.alignment import align, template_named
 from realtime.faces.detection import Detector, detect, open_detector
-from realtime.faces.embedding import embed_in_batches
+from realtime.faces.embedding import embed_in_batches, open_embedder
 from realtime.faces.landmarks import Landmarker
 from realtime.faces.quality import Quality, measure
 from realtime.records import RGB_HW3, ArrayPixels, Boxes_N4, Faces, Frame
@@ -112,12 +111,7 @@ def _as_frame(rgb_HW3: RGB_HW3) -> Frame:
 
 def open_analyser(settings: Settings) -> FaceAnalyser:
     """Build from settings; raises EngineError or RealtimeError where a model or a detector cannot be had."""
-    engine = open_engine(
-        Path(settings.embed.model) if settings.embed.model else None,
-        runtime=settings.embed.runtime,
-        precision=settings.embed.precision,
-        threads=settings.embed.threads,
-    )
+    engine = open_embedder(settings.embed)
     return FaceAnalyser(
         open_detector(settings.detect, photos=True),
         Landmarker(settings.align.landmarks),

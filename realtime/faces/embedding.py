@@ -7,12 +7,20 @@ small for the sake of latency; on a GPU the engine's own buckets do the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.engine import Engine, Faces_NHWC
+from engines.engine import Engine, Faces_NHWC, open_engine
 from realtime.records import RGB_HW3
+from realtime.settings import EmbedSettings
+
+
+def open_embedder(settings: EmbedSettings) -> Engine:
+    """The engine that the ``embed`` section names; raises EngineError where it cannot be had."""
+    file = Path(settings.model) if settings.model else None
+    return open_engine(file, runtime=settings.runtime, precision=settings.precision, threads=settings.threads)
 
 
 def embed_in_batches(engine: Engine, crops: Faces_NHWC | Sequence[RGB_HW3], max_batch: int) -> NDArray[np.float32]:

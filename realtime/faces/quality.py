@@ -35,7 +35,7 @@ class Quality:
     sharpness: float
     """Variance of the Laplacian of the aligned grey crop; 0 is flat."""
     yaw_deg: float
-    """Turn to the side, estimated from the nose between the eye corners; 0 is frontal, positive to the image's right."""
+    """Turn to the side, estimated from nose and eye corners; 0 is frontal, positive to the image's right."""
     weight: float
     """0..1, for weighted means of embeddings."""
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from realtime.faces.assignment import assign
 from realtime.faces.detection import Detector, detect_in_region, iou
 from realtime.faces.scenes import Prepared
 from realtime.records import Faces, Frame
@@ -162,12 +162,8 @@ class Tracker:
     def _associate(self, frame: Frame, found: Faces) -> list[TrackedFace]:
         """Give detections to tracks one to one with the greatest total overlap; the rest are new faces."""
         overlaps_NM = iou(np.array([t.box_4 for t in self._tracks], np.float32).reshape(-1, 4), found.boxes_N4)
-        rows, columns = linear_sum_assignment(-overlaps_NM)
-        taken = {
-            int(row): int(column)
-            for row, column in zip(rows, columns, strict=True)
-            if overlaps_NM[row, column] >= self._settings.min_iou
-        }
+        usable_NM = np.where(overlaps_NM >= self._settings.min_iou, overlaps_NM, 0)
+        taken = {row: column for row, column in assign(usable_NM) if usable_NM[row, column] > 0}
         out = []
         for row, track in enumerate(self._tracks):
             if row in taken:

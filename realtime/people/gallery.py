@@ -49,11 +49,10 @@ def default_gallery_path() -> Path:
 class Gallery:
     """An open gallery. Any thread may call it; other processes may have the same file open."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool, include_means: bool) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
         self.path = path
         self._connection = connection
         self._read_only = read_only
-        self._include_means = include_means
         self._lock = threading.RLock()
         self._depth = 0
         self._own_writes = 0
@@ -69,7 +68,6 @@ class Gallery:
         *,
         create: bool = True,
         read_only: bool = False,
-        include_means: bool = False,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> Gallery:
         """Open a gallery file.
@@ -77,13 +75,12 @@ class Gallery:
         Args:
             path: the file; made, with its folders, for the owner alone where it is missing and ``create`` is on.
             manifest: of the model that will compare or add; None to look, rename, remove, export or re-embed.
-            include_means: add each person's mean reference to the snapshot (persons of two references or more).
 
         Raises:
             GalleryError: missing, not a gallery, damaged, locked, of a newer version, or of another model.
         """
         connection = open_file(path, create=create, read_only=read_only, busy_timeout_s=busy_timeout_s)
-        gallery = cls(path, connection, read_only=read_only, include_means=include_means)
+        gallery = cls(path, connection, read_only=read_only)
         try:
             if manifest is not None:
                 gallery.claim(manifest)
@@ -330,7 +327,7 @@ class Gallery:
         if rows and own is not None and stored is not None and stored.model_id != own.model_id:
             raise GalleryError(self._other_model(stored, own))
         try:
-            return snapshot(rows, own or stored, version=version, include_means=self._include_means)
+            return snapshot(rows, own or stored, version=version)
         except ValueError as err:
             raise GalleryError(
                 f"{self.path}: {err}; remove them with `realtime gallery remove` and enrol again"

@@ -98,6 +98,8 @@ def test_the_worst_run_is_shown_and_said_to_differ() -> None:
     text = report(found)  # type: ignore[arg-type]
     assert "this pipeline: its runs gave different answers" in text
     assert "webcam recipe: its runs" not in text
+    assert "this pipeline, frame 0: Ana on stranger at (100, 10)" in text
+    assert "and 4 more" in text
 
 
 def test_the_table_has_a_line_for_each_loop_in_each_part() -> None:
