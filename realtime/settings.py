@@ -47,9 +47,9 @@ class DetectSettings(Section):
     kind: Literal["hog", "cnn", "yunet"] = Field(default="hog", description="which detector")
     model: str | None = Field(default=None, description="file of the detector, for yunet")
     min_face_px: int = Field(default=60, ge=12, le=4096, description="smallest face wanted, pixels of a 720p frame")
-    every: int = Field(default=10, ge=1, le=1000, description="frames between coarse looks at the whole frame")
+    every: int = Field(default=12, ge=1, le=1000, description="frames between coarse looks at the whole frame")
     coarse_face_px: int = Field(default=140, ge=12, le=4096, description="smallest face of a coarse look, at 720p")
-    fine_every_s: float = Field(default=2.0, gt=0, le=3600, description="seconds between looks for min_face_px")
+    fine_every_s: float = Field(default=2.5, gt=0, le=3600, description="seconds between looks for min_face_px")
     min_score: float | None = Field(default=None, description="detector score below which a box is ignored")
     threads: int = Field(default=2, ge=1, le=64, description="detector threads")
 

@@ -31,7 +31,9 @@ def demo_gallery_path(settings: Settings, engine: Engine) -> Path:
     with Gallery.open(path, engine.manifest) as gallery:
         if gallery.people():
             return path
-        analyser = FaceAnalyser(open_detector(settings.detect, photos=True), Landmarker(settings.align.landmarks), engine)
+        analyser = FaceAnalyser(
+            open_detector(settings.detect, photos=True), Landmarker(settings.align.landmarks), engine
+        )
         outcome = Enroller(gallery, analyser, settings).enroll(Wish(path=photo, name=NAME))
         if not isinstance(outcome, Accepted):
             raise RealtimeError(f"the demo's portrait was refused: {outcome.message}")

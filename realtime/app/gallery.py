@@ -14,10 +14,11 @@ from realtime.settings import load_settings
 app = typer.Typer(no_args_is_help=True, help="Look at who is enrolled, and change it.")
 
 GalleryOption = Annotated[
-    Path | None, typer.Option("--gallery", help="Gallery file; the one in your data folder if not given.")
+    Path | None,
+    typer.Option("--gallery", metavar="FILE", help="Gallery file; the one in your data folder if not given."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, one line for each.")]
-ConfigOption = Annotated[str | None, typer.Option("--config", help="Preset or YAML file of settings.")]
+ConfigOption = Annotated[str | None, typer.Option("--config", metavar="YAML", help="Preset or YAML file of settings.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the person, in any case.")]
 

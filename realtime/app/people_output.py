@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from realtime.errors import OutputError
+
 T = TypeVar("T")
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """One line. Control characters and what the terminal's encoding lacks are escaped: file names hold anything."""
+    """One line. Control characters and what the terminal's encoding lacks are escaped: file names hold anything.
+
+    Raises:
+        OutputError: standard output is a file, and the disk is full.
+    """
     stream = sys.stderr if err else sys.stdout
     plain = "".join(
         character.encode("unicode_escape").decode() if unicodedata.category(character) in ("Cc", "Cs") else character
@@ -21,7 +28,14 @@ def say(text: str, *, err: bool = False) -> None:
     encoding = stream.encoding or "utf-8"
     from tqdm import tqdm
 
-    tqdm.write(plain.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    try:
+        tqdm.write(plain.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python complains again of it at the end
+        # a reader that has seen enough (`| head`) is no failure, and of a broken stderr nobody can be told
+        if not err and not isinstance(error, BrokenPipeError):
+            raise OutputError(f"standard output: cannot be written ({error.strerror or error})") from error
 
 
 def say_json(value: Any) -> None:
@@ -49,3 +63,9 @@ def with_progress(items: Sequence[T], what: str) -> Iterable[T]:
     from tqdm import tqdm
 
     return tqdm(items, desc=what, unit="photo", disable=None, delay=2.0, leave=False, file=sys.stderr)
+
+
+def counted(count: int, what: str) -> str:
+    """``1 person``, ``2 people``, ``3 photos``."""
+    many = {"person": "people"}.get(what, f"{what}s")
+    return f"{count} {what if count == 1 else many}"

@@ -9,6 +9,7 @@ import typer
 
 from realtime import __version__
 from realtime.app.gallery import ConfigOption, GalleryOption, SetOption
+from realtime.app.people_output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"realtime {__version__}")
+        say(f"realtime {__version__}")
         raise typer.Exit
 
 

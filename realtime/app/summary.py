@@ -6,9 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from realtime.app.outputs import Outputs
-from realtime.app.people_output import say
+from realtime.app.people_output import counted, say
 from realtime.records import Result, SourceStatus
 
 
@@ -40,19 +41,18 @@ class Summary:
                 seen.first_s = result.frame.time_s
             seen.frames += 1
 
-    def tell(self, statuses: Sequence[SourceStatus], outputs: Outputs, *, to_stderr: bool) -> None:
+    def tell(self, statuses: Sequence[SourceStatus], outputs: Outputs) -> None:
         """Print it; to stderr where standard output carries data."""
+        to_stderr = outputs.uses_stdout
         took_s = self._ended_s - (self._started_s or 0.0)
         rate = f", {(self.frames - 1) / took_s:.0f} a second" if self.frames > 1 and took_s > 0 else ""
         drops = sum(status.drops for status in statuses)
         dropped = f", {drops} dropped to stay live" if drops else ""
-        say(f"{self.frames} frames{rate}{dropped}; faces in {self._faces}", err=to_stderr)
+        say(f"{counted(self.frames, 'frame')}{rate}{dropped}; faces in {self._faces}", err=to_stderr)
         for name, seen in sorted(self._people.items(), key=lambda item: -item[1].frames):
-            say(f"{name}: named in {seen.frames} frames, first at {seen.first_s:.1f} s", err=to_stderr)
+            say(f"{name}: named in {counted(seen.frames, 'frame')}, first at {seen.first_s:.1f} s", err=to_stderr)
         if self.frames and not self._people:
             say("nobody was named", err=to_stderr)
-        for status in statuses:
-            if status.state == "failed":
-                say(f"{status.source}: {status.message}", err=True)
         for file in outputs.files:
-            say(f"wrote {file}", err=to_stderr)
+            if Path(file).exists():  # a video without a frame is none
+                say(f"wrote {file}", err=to_stderr)

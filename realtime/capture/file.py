@@ -44,6 +44,7 @@ class VideoReel:
 
     def __init__(self, path: Path) -> None:
         self._label = safe_name(path.name)
+        self._path = path
         self._container = _open_container(path, self._label)
         try:
             self._decoder = Decoder(self._container, label=self._label, live=False)
@@ -98,6 +99,7 @@ class VideoReel:
             codec=self._decoder.codec,
             rotation=first.turn,
             audio=bool(self._container.streams.audio),
+            path=self._path,
         )
 
 

@@ -49,7 +49,8 @@ class RecordedSource:
         self._loop = settings.loop
         self._live = settings.as_live
         self._reel = open_reel()
-        self._info = replace(self._reel.info, frames=None) if self._loop or self._live else self._reel.info
+        info = self._reel.info
+        self._info = replace(info, frames=None, audio=False) if self._loop or self._live else info
         self._reading = threading.Lock()
         self._closed = threading.Event()
         self._ended = False

@@ -36,6 +36,9 @@ class SourceInfo:
     rotation: int = 0
     """Degrees by which frames were turned to stand upright."""
     audio: bool = False
+    """Whether ``path`` has sound that goes along with the frames."""
+    path: Path | None = None
+    """Of a video file."""
 
 
 class Source(Protocol):

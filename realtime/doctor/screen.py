@@ -13,9 +13,7 @@ from typing import Final
 from realtime.doctor.report import Finding
 from realtime.errors import RealtimeError
 from realtime.settings import ShowSettings
-
-UNSEEN: Final = ("dummy", "offscreen")
-"""SDL drivers that draw to no screen."""
+from realtime.show.window import UNSEEN
 
 SAMPLES: Final = {
     "Latin": "é",

@@ -164,6 +164,7 @@ class YunetDetector:
             raise RealtimeError(f"{path}: no such file; detect.model is the YuNet ONNX file")
         try:
             self._detector: Any = cv2.FaceDetectorYN.create(str(path), "", (320, 320))
+            self._detector.detect(np.zeros((320, 320, 3), dtype=np.uint8))  # any ONNX file loads; only a YuNet runs
         except cv2.error as err:
             raise RealtimeError(f"{path}: OpenCV cannot read it as a YuNet network; is it the right file?") from err
         self._settings = settings

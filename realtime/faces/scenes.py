@@ -65,13 +65,14 @@ class Scout:
         self._find = find
         self._every_frame = every_frame
         self._thumb: NDArray[np.float32] | None = None
+        self._size: tuple[int, int] | None = None
         self._next_look = 0
         self._next_fine_s = 0.0
 
     def prepare(self, frame: Frame) -> Prepared:
         scale = min(1.0, SMALL_HEIGHT / min(frame.width, frame.height))
         small = scaled(frame.grey, scale)
-        cut = self._is_cut(small)
+        cut = self._is_cut(small) | self._is_resized(frame)
         look = self._look(frame, cut)
         detection = None
         if look is not None:
@@ -97,6 +98,11 @@ class Scout:
             self._next_look = frame.index + self._settings.every
             return "coarse"
         return None
+
+    def _is_resized(self, frame: Frame) -> bool:
+        """A stream that changed its resolution: boxes of the frames before mean nothing in this one."""
+        before, self._size = self._size, (frame.width, frame.height)
+        return before is not None and before != self._size
 
     def _is_cut(self, small: NDArray[np.uint8]) -> bool:
         thumb = cv2.resize(small, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)

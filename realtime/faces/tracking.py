@@ -56,6 +56,9 @@ TENTATIVE_MISS: Final = -0.2
 BLEND: Final = 0.6
 """Weight of a detection's box in its track's box: HOG boxes come in steps of a fifth of their size, flow is smooth."""
 
+REACH_PX: Final = 28
+"""How far from its start flow finds a point: half a window on its coarsest level, 6 * 2 ** 2, and a little."""
+
 Window = tuple[slice, slice]
 """Rows and columns of a part of a picture."""
 
@@ -281,8 +284,8 @@ def _windows(boxes_N4: NDArray[np.float32], shape: tuple[int, ...]) -> list[tupl
 
 
 def _window(boxes_N4: NDArray[np.float32], shape: tuple[int, ...]) -> Window:
-    """Around all of the boxes, with room for a head's way in one frame; never smaller than flow's own window."""
-    margin = 16 + 0.6 * float((boxes_N4[:, 2:] - boxes_N4[:, :2]).max())
+    """Around all of the boxes, with the room that flow can look over; never smaller than its own window."""
+    margin = REACH_PX
     spans = []
     for axis, length in ((1, shape[0]), (0, shape[1])):
         low = int(max(0.0, min(float(boxes_N4[:, axis].min()) - margin, length - 48.0)))

@@ -14,11 +14,11 @@ from realtime.settings import DetectSettings
 
 
 class Lookout:
-    """Finds faces of whole frames, in the background."""
+    """Finds faces of whole frames, in the background; ``photos``: pictures that have nothing to do with each other."""
 
-    def __init__(self, settings: DetectSettings) -> None:
+    def __init__(self, settings: DetectSettings, *, photos: bool = False) -> None:
         self._own = threading.local()
-        self._first = open_detector(settings)  # fails here, in the caller's thread, with its reason
+        self._first = open_detector(settings, photos=photos)  # fails here, in the caller's thread, with its reason
         self._cloning = threading.Lock()
         threads = settings.threads if settings.kind == "hog" else 1
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="detect")

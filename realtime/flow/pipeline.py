@@ -14,6 +14,7 @@ recognition.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,10 @@ IDLE_S: Final = 0.03
 
 REFRESH_S: Final = 0.3
 """Changes of the gallery are looked for this often."""
+
+LOOKAHEAD_BYTES: Final = 64 << 20
+MAX_LOOKAHEAD: Final = 40
+"""Frames; three coarse looks, so that two cores always have one to work on."""
 
 JOIN_S: Final = 5.0
 """A thread that does not end within this time after ``stop`` is left behind: it is stuck in a driver."""
@@ -110,7 +115,7 @@ class Pipeline:
         self._engine = engine
         self._fresh = _Fresh(references)
         self._landmarker = Landmarker(settings.align.landmarks)
-        self._lookout = Lookout(settings.detect)
+        self._lookout = Lookout(settings.detect, photos=all(map(_is_album, sources)))
         self._lanes = [self._lane(number, source) for number, source in enumerate(sources)]
         live = [source.live for source in sources]
         self._to_recognise: Exchange[Followed | None] = Exchange(live)
@@ -120,20 +125,22 @@ class Pipeline:
         self._workers: list[Worker] = []
 
     def _lane(self, number: int, source: Source) -> _Lane:
-        settings, tracking = self._settings, self._settings.track.enabled
+        settings = self._settings
+        # photos are strangers to each other: nothing moves from one to the next, and one view is all that there is
+        tracking = settings.track.enabled and not _is_album(source)
         manifest = self._engine.manifest
         return _Lane(
             number=number,
             source=source,
             scout=Scout(settings.detect, self._lookout.find, every_frame=not tracking),
-            tracker=Tracker(settings.track, self._lookout.detector),
+            tracker=Tracker(settings.track.model_copy(update={"enabled": tracking}), self._lookout.detector),
             identities=Identities(
                 settings.identity,
                 threshold=settings.identity.threshold or manifest.threshold,
                 unit_length=manifest.unit_length,
                 fuse_views=tracking,
             ),
-            captured=Exchange([source.live], room=8),
+            captured=Exchange([source.live], room=_lookahead(source)),
             hindsight=Hindsight(settings.identity.hindsight_s),
         )
 
@@ -160,10 +167,12 @@ class Pipeline:
                 yield self._result(self._lanes[number], shown)
             if not taken:
                 yield None
+        if self._stopping.is_set():  # what fails because it was stopped is no failure
+            return
         failures = [lane.failure for lane in self._lanes if lane.failure is not None]
-        if self._error is not None and not self._stopping.is_set():
+        if self._error is not None:
             raise self._error
-        if len(failures) == len(self._lanes):
+        if failures and len(failures) == len(self._lanes):
             raise failures[0]
 
     def statuses(self) -> list[SourceStatus]:
@@ -330,6 +339,18 @@ class Pipeline:
         )
 
 
+def _is_album(source: Source) -> bool:
+    """Photos, and not the frames of a film."""
+    return source.info.kind == "images"
+
+
+def _lookahead(source: Source) -> int:
+    """Frames of a file that are decoded, and searched where a look is due, before the tracker wants them: as many as
+    ``LOOKAHEAD_BYTES`` hold."""
+    frame_bytes = source.info.width * source.info.height * 3 // 2
+    return max(4, min(MAX_LOOKAHEAD, LOOKAHEAD_BYTES // max(frame_bytes, 1)))
+
+
 class _Fresh:
     """The gallery's references, asked for anew only now and then."""
 
@@ -348,4 +369,4 @@ class _Fresh:
 
     def expire(self) -> None:
         with self._lock:
-            self._asked_s = 0.0
+            self._asked_s = -math.inf

@@ -27,6 +27,9 @@ from realtime.settings import IdentitySettings
 MAX_VIEWS: Final = 12
 """Views that a track's embedding is made of; then the worst of the older half goes."""
 
+NEARER: Final = 1.3
+"""A face that has grown by this factor since its best view shows more: it is worth a look before its time."""
+
 FIRST_GAP_FRAMES: Final = 2
 """Frames between the first views of a new face: neighbours show the same picture twice."""
 
@@ -43,6 +46,7 @@ class _Identity:
 
     public: int
     born_s: float
+    """A name that is won reaches back to here: the track's first frame, or the last view that belied it."""
     views_ND: list[NDArray[np.float32]] = field(default_factory=list)
     weights_N: list[float] = field(default_factory=list)
     fused_D: NDArray[np.float32] | None = None
@@ -147,6 +151,9 @@ class Identities:
         if identity.state != "named":
             due_s = SMALL_GAP_S if seen < self._settings.eager_views else self._settings.retry_every_s
             return 2 if since_s >= due_s else None
+        width = float(face.box_4[2] - face.box_4[0])
+        if identity.best is not None and width > NEARER * identity.best.quality.size_px and since_s >= SMALL_GAP_S:
+            return 3
         due_s = self._settings.verify_every_s
         # flow's boxes are a little looser than the detector's: wait for one of those, but not for ever
         return 3 if since_s >= (due_s if face.detected else 1.5 * due_s) else None
@@ -166,6 +173,8 @@ class Identities:
         identity = self._tracks.get(face.track)
         if identity is None:
             return
+        if identity.version != references.version and identity.fused_D is not None:
+            self._judge(identity, references)  # a name that was changed or removed is no contradiction
         before = identity.name
         if self._is_somebody_else(identity, face, embedding_D):
             self._take_back(identity, before)
@@ -182,6 +191,8 @@ class Identities:
             identity.supported_s = frame.time_s
         if supported or identity.name is None:
             identity.settled_doubt = face.doubt
+        if identity.name is None and self._belied(identity, references):
+            identity.born_s = frame.time_s
         if before is not None and identity.name != before:
             self._take_back(identity, before)
         elif before is None and identity.name is not None:
@@ -220,9 +231,17 @@ class Identities:
             return True
         if identity.name not in references.names:
             return False
-        rows_M = references.persons_M == references.names.index(identity.name)
+        return self._is_near(references.names.index(identity.name), embedding_D, references)
+
+    def _is_near(self, person: int, embedding_D: NDArray[np.float32], references: References) -> bool:
+        rows_M = references.persons_M == person
         distances = ((references.embeddings_MD[rows_M] - embedding_D) ** 2).sum(axis=1)
         return bool(len(distances)) and float(distances.min()) < self._settings.support * self._threshold
+
+    def _belied(self, identity: _Identity, references: References) -> bool:
+        """The newest view is not near the person whom the track as a whole resembles."""
+        person = int(match(identity.fused_D[None], references).persons_N[0]) if identity.fused_D is not None else -1
+        return person >= 0 and not self._is_near(person, identity.views_ND[-1], references)
 
     def _remember(self, identity: _Identity, view: View, embedding_D: NDArray[np.float32]) -> None:
         if not self._fuse:
@@ -256,7 +275,9 @@ class Identities:
         close = identity.distance is not None and identity.distance < limit
         clear = identity.distance is None or second - identity.distance > self._settings.margin
         enough = len(identity.views_ND) >= (self._settings.min_views if self._fuse else 1)
-        if close and clear and enough and identity.doubts < 2:
+        # a name that fell does not come back with the very views that felled it
+        agreed = kept or (person >= 0 and self._is_near(person, identity.views_ND[-1], references))
+        if close and clear and enough and agreed and identity.doubts < 2:
             identity.name, identity.state = name, "named"
         else:
             identity.name = None

@@ -26,7 +26,8 @@ from realtime.show.wall import Place, Tile, compose, locate
 log = logging.getLogger(__name__)
 
 NOTICE_S: Final = 4.0
-MIN_SIDE_PX: Final = 120
+UNSEEN: Final = ("dummy", "offscreen")
+"""SDL's drivers that draw for nobody."""
 REPEAT_MS: Final = (400, 40)
 """Delay and interval of a held key while a name is typed (Backspace)."""
 
@@ -76,6 +77,8 @@ class Window:
         self._pg: Any = _pygame()
         try:
             self._pg.display.init()
+            if self._pg.display.get_driver() in UNSEEN and not _asked_for(os.environ):
+                raise self._pg.error("the display does not answer")  # SDL went on to a driver that nobody can see
             self._pg.display.set_caption(title)
             self._pg.display.set_icon(self._picture(icon()))
             self._screen: Any = self._pg.display.set_mode((settings.width, settings.height), self._pg.RESIZABLE)
@@ -249,11 +252,16 @@ def open_window(settings: ShowSettings, *, title: str = "realtime") -> Window | 
 
 def no_display(environment: Mapping[str, str], platform: str) -> str:
     """Why there can be no window here; empty where SDL should try."""
-    asked = environment.get("SDL_VIDEODRIVER") or environment.get("SDL_VIDEO_DRIVER")
+    asked = _asked_for(environment)
     shown = environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")
     if platform in ("darwin", "win32") or asked or shown:
         return ""
     return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+
+
+def _asked_for(environment: Mapping[str, str]) -> str | None:
+    """SDL's driver that a person chose."""
+    return environment.get("SDL_VIDEODRIVER") or environment.get("SDL_VIDEO_DRIVER")
 
 
 def icon() -> RGB_HW3:

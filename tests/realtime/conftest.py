@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from engines.engine import Engine, open_engine
 from realtime.faces.analysis import FaceAnalyser
@@ -15,6 +16,9 @@ from realtime.people.matching import References
 from realtime.records import RGB_HW3
 from realtime.settings import DetectSettings
 from tests.realtime import pictures
+
+settings.register_profile("realtime", deadline=None)  # a busy machine is no failure
+settings.load_profile("realtime")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,67 @@
+"""Batches keep the order, whatever their size; a mean over views is weighted and of unit length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from engines.engine import Engine
+from realtime.faces.embedding import embed_in_batches, fuse
+
+
+def noise(count: int, side: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def test_no_crops_give_no_embeddings_of_the_right_width(engine: Engine) -> None:
+    assert embed_in_batches(engine, [], 8).shape == (0, engine.manifest.dimensions)
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_embeddings_come_in_the_order_of_the_crops(engine: Engine, as_list: bool) -> None:
+    crops = noise(5, engine.manifest.input_size)
+    alone = np.concatenate([engine.run(crop[None]) for crop in crops])
+    together = embed_in_batches(engine, list(crops) if as_list else crops, 2)
+    assert together.shape == (5, engine.manifest.dimensions)
+    assert together.dtype == np.float32
+    assert np.abs(together - alone).max() < 0.02  # bf16 rounds otherwise in another batch
+
+
+def test_no_batch_is_larger_than_asked(engine: Engine) -> None:
+    seen = []
+
+    class Counting:
+        manifest = engine.manifest
+
+        def run(self, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+            seen.append(len(faces))
+            return np.zeros((len(faces), 128), np.float32)
+
+    embed_in_batches(Counting(), noise(7, 8), 3)  # type: ignore[arg-type]
+    assert seen == [3, 3, 1]
+
+
+views = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.just(4)), elements=st.floats(-2, 2, width=32))
+
+
+@given(views, st.integers(0, 1000))
+def test_fused_is_the_weighted_mean(embeddings_ND: NDArray[np.float32], seed: int) -> None:
+    weights_N = np.random.default_rng(seed).uniform(0.01, 1, len(embeddings_ND)).astype(np.float32)
+    expected = np.average(embeddings_ND.astype(np.float64), axis=0, weights=weights_N)
+    assert fuse(embeddings_ND, weights_N, unit_length=False) == pytest.approx(expected, abs=1e-5)
+    fused = fuse(embeddings_ND, weights_N, unit_length=True)
+    assert fused.dtype == np.float32
+    if np.linalg.norm(expected) > 1e-3:
+        assert float(np.linalg.norm(fused)) == pytest.approx(1, abs=1e-5)
+        assert fused == pytest.approx(expected / np.linalg.norm(expected), abs=1e-3)
+
+
+@pytest.mark.parametrize("unit_length", [True, False])
+def test_views_that_cancel_out_or_weigh_nothing_stay_finite(unit_length: bool) -> None:
+    opposite = np.array([[1, 0], [-1, 0]], dtype=np.float32)
+    assert np.isfinite(fuse(opposite, np.ones(2, np.float32), unit_length=unit_length)).all()
+    assert np.isfinite(fuse(opposite, np.zeros(2, np.float32), unit_length=unit_length)).all()
