@@ -24,8 +24,8 @@ def main(bench_file: str, engines_file: str) -> int:
     person = next(person for person in row["score"]["people"] if person["who"] == PERSON)
     scene = next(scene for scene in person["scenes"] if scene["first"] == SCENE[0])
     speeds = [
-        (f"{row['wall_ratio']:.1f} times the recipe's frames a wall second, {WALL:g} promised", row["wall_ratio"] >= WALL),
-        (f"{row['cpu_ratio']:.1f} times the recipe's frames a CPU second, {CPU:g} promised", row["cpu_ratio"] >= CPU),
+        (f"{row['wall_ratio']:.1f} times the recipe a wall second, {WALL:g} promised", row["wall_ratio"] >= WALL),
+        (f"{row['cpu_ratio']:.1f} times the recipe a CPU second, {CPU:g} promised", row["cpu_ratio"] >= CPU),
     ]
     checks = [
         (f"{len(row['score']['wrong'])} wrong names", not row["score"]["wrong"]),
@@ -34,7 +34,8 @@ def main(bench_file: str, engines_file: str) -> int:
     engines = json.loads(Path(engines_file).read_text())["engines"]
     for task, least in (("embed 1", EMBED), ("detect 640x480", DETECT)):
         best = max(row["speed_up"] for row in engines if row["task"] == task)
-        speeds.append((f"{task}: {best:.1f} times the dlib wheel, {least:g} promised", best >= least or not has_avx512()))
+        kept = best >= least or not has_avx512()
+        speeds.append((f"{task}: {best:.1f} times the dlib wheel, {least:g} promised", kept))
     for text, kept in speeds:
         sys.stdout.write(f"{'kept  ' if kept else 'missed'} {text}\n")
     for text, kept in checks:

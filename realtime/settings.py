@@ -91,7 +91,7 @@ class IdentitySettings(Section):
         default=2.2, ge=1, le=10, description="a single view beyond this many thresholds doubts a name"
     )
     same_face: float = Field(
-        default=1.8, gt=0, le=10, description="a doubtful track's view this far off is another face"
+        default=1.3, gt=0, le=10, description="a doubtful track's view this far off is another face"
     )
     same_face_sure: float = Field(default=3.0, gt=0, le=10, description="any track's view this far off is another face")
     verify_every_s: float = Field(default=1.0, gt=0, le=3600, description="a named face is looked at again so often")

@@ -53,6 +53,11 @@ demo and the sample clip real faces reach .15 - .6, patterns in cloth 0."""
 
 TENTATIVE_MISS: Final = -0.2
 
+PATCH: Final = 12
+ALIKE: Final = 0.75
+"""Correlation of a box with itself one frame later from which on nothing is suspected: a lively face on the sample clip
+keeps .79 and more, boxes of two different people on LFW correlate by .22 (median) and .63 (95 %)."""
+
 BLEND: Final = 0.6
 """Weight of a detection's box in its track's box: HOG boxes come in steps of a fifth of their size, flow is smooth."""
 
@@ -143,10 +148,22 @@ class Tracker:
         out = []
         for track, box_4, good in zip(self._tracks, moved_N4, good_N, strict=True):
             if good and _sane(box_4, prepared.frame):
-                out.append(replace(track, box_4=box_4, detected=False))
+                alike = self._looks_alike(prepared, track.box_4, box_4)
+                out.append(replace(track, box_4=box_4, detected=False, doubt=track.doubt + (not alike)))
             elif (again := self._look_again(prepared.frame, track)) is not None:
                 out.append(replace(again, doubt=track.doubt + 1))
         return out
+
+    def _looks_alike(
+        self, prepared: Prepared, before_4: NDArray[np.float32], after_4: NDArray[np.float32]
+    ) -> bool:
+        """Whether a box holds much the same picture as one frame ago: 20 microseconds that notice a face which took the
+        place of another."""
+        assert self._last_small is not None
+        scale = np.float32(prepared.small_scale)
+        before = _patch(self._last_small, before_4 * scale)
+        after = _patch(prepared.small_grey, after_4 * scale)
+        return float((before * after).sum()) >= ALIKE
 
     def _look_again(self, frame: Frame, track: TrackedFace) -> TrackedFace | None:
         found = detect_in_region(self._detector(), frame, track.box_4)
@@ -170,7 +187,8 @@ class Tracker:
         out = []
         for row, track in enumerate(self._tracks):
             if row in taken:
-                out.append(_confirm(track, found, taken[row], float(overlaps_NM[row, taken[row]])))
+                sure = self._detector().sure_score
+                out.append(_confirm(track, found, taken[row], float(overlaps_NM[row, taken[row]]), sure))
             elif (kept := self._missed(frame, track)) is not None:
                 out.append(kept)
         for column in sorted(set(range(len(found))) - set(taken.values())):
@@ -213,16 +231,18 @@ class Tracker:
         return replace(track, looks=None) if sum(looks) / len(looks) >= TENTATIVE_MEAN else None
 
 
-def _confirm(track: TrackedFace, found: Faces, column: int, overlap: float) -> TrackedFace:
+def _confirm(track: TrackedFace, found: Faces, column: int, overlap: float, sure: float) -> TrackedFace:
     jumped = overlap < JUMP_IOU
+    score = float(found.scores_N[column])
     box_4 = _blend(track.box_4, found.boxes_N4[column], jumped)
     return replace(
         track,
         box_4=box_4,
-        score=float(found.scores_N[column]),
+        score=score,
         detected=True,
         doubt=track.doubt + jumped,
         missed=0,
+        looks=None if score >= sure else track.looks,
     )
 
 
@@ -324,6 +344,18 @@ def _grids(boxes_N4: NDArray[np.float32]) -> NDArray[np.float32]:
     grid[..., 0] = x_NG[:, None, :]
     grid[..., 1] = y_NG[:, :, None]
     return grid.reshape(count, GRID * GRID, 2)
+
+
+def _patch(grey: NDArray[np.uint8], box_4: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A box as ``PATCH`` x ``PATCH`` numbers of mean 0 and length 1, so that light and contrast do not count."""
+    low_x, low_y = (max(0, int(v)) for v in box_4[:2])
+    part = grey[low_y : max(low_y + 2, int(box_4[3])), low_x : max(low_x + 2, int(box_4[2]))]
+    if not part.size:
+        return np.zeros((PATCH, PATCH), dtype=np.float32)
+    patch = cv2.resize(part, (PATCH, PATCH), interpolation=cv2.INTER_AREA).astype(np.float32)
+    patch -= patch.mean()
+    length = np.float32(max(float(np.linalg.norm(patch)), 1e-6))
+    return np.asarray(patch / length, dtype=np.float32)
 
 
 def _without_doubles(tracks: list[TrackedFace]) -> list[TrackedFace]:

@@ -16,5 +16,5 @@ def test_a_start_is_timed_to_the_first_frame(clip: Path, gallery: Path) -> None:
 
 
 def test_a_start_that_fails_says_why(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(RealtimeError, match=r"no frame was shown.*people\.sqlite: there is no gallery"):
+    with pytest.raises(RealtimeError, match=r"no frame was shown.*people\.sqlite: no such gallery"):
         time_starts(clip, tmp_path / "people.sqlite")
