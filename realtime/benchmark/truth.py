@@ -19,7 +19,7 @@ import numpy as np
 from realtime.benchmark.answers import Answer, Box
 from realtime.errors import RealtimeError
 from realtime.faces.assignment import assign
-from realtime.faces.detection import iou
+from realtime.faces.boxes import iou
 
 STRANGER: Final = "stranger"
 """``who`` of a face that must never get a name."""

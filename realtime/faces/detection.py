@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from engines.store import cache_dir
 from realtime.errors import RealtimeError
+from realtime.faces.boxes import cut_out, scaled, uncut, without_overlaps
 from realtime.records import Faces, Frame
 from realtime.settings import DetectSettings
 
@@ -99,7 +100,7 @@ class HogDetector:
             boxes, scores, _ = self._detector.run(region, 0, self._min_score)
             if len(boxes):
                 best = int(np.argmax(scores))
-                return _from_region(Faces.of([_xyxy(boxes[best])], [scores[best]]), matrix_23)
+                return uncut(Faces.of([_xyxy(boxes[best])], [scores[best]]), matrix_23)
         return Faces.none()
 
 
@@ -216,16 +217,6 @@ def in_frame_of(height: int, reference_px: float) -> float:
     return reference_px * height / REFERENCE_HEIGHT
 
 
-def scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    """Contiguous copy of the image at ``scale``; area averaging down, bilinear up. At least 1x1."""
-    height, width = image.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    if size == (width, height):
-        return np.ascontiguousarray(image)
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
-
-
 def _xyxy(box: Any) -> tuple[int, int, int, int]:
     return box.left(), box.top(), box.right() + 1, box.bottom() + 1
 
@@ -248,65 +239,4 @@ def detect_in_region(detector: Detector, frame: Frame, box_4: NDArray[Any]) -> F
     whatever the frame's size. The picture that the detector gets always has the same size."""
     face_px = REGION_FACE * detector.smallest_px
     region, matrix_23 = cut_out(frame.rgb if detector.colour else frame.grey, box_4, reach=0.6, face_px=face_px)
-    return _from_region(detector.find(region), matrix_23)
-
-
-def cut_out(
-    image: NDArray[np.uint8], box_4: NDArray[Any], *, reach: float, face_px: float
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A square of ``(1 + 2 reach)`` box widths around a box, scaled so that the box is ``face_px`` wide; beyond the
-    image's edge its last pixels go on. Also the matrix (2, 3) from image to square."""
-    width = max(float(box_4[2] - box_4[0]), 4.0)
-    scale, side = face_px / width, round(face_px * (1 + 2 * reach))
-    centre_x, centre_y = float(box_4[0] + box_4[2]) / 2, float(box_4[1] + box_4[3]) / 2
-    left, top, right, bottom = around(box_4, reach + 0.1, image.shape[1], image.shape[0])
-    if right - left < 1 or bottom - top < 1:
-        left, top, right, bottom = 0, 0, image.shape[1], image.shape[0]
-    part = image[top:bottom, left:right]
-    if scale < 1:  # average first: bilinear sampling alone would alias
-        part = scaled(part, scale)
-    shrink = part.shape[1] / (right - left), part.shape[0] / (bottom - top)
-    matrix_23 = np.array([[scale, 0, side / 2 - scale * centre_x], [0, scale, side / 2 - scale * centre_y]])
-    from_part = np.array(
-        [
-            [scale / shrink[0], 0, matrix_23[0, 2] + scale * left],
-            [0, scale / shrink[1], matrix_23[1, 2] + scale * top],
-        ]
-    )
-    square = cv2.warpAffine(part, from_part, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(square, dtype=np.uint8), matrix_23
-
-
-def _from_region(found: Faces, matrix_23: NDArray[np.float64]) -> Faces:
-    shift = np.array([*matrix_23[:, 2], *matrix_23[:, 2]], dtype=np.float32)
-    return Faces(boxes_N4=(found.boxes_N4 - shift) / np.float32(matrix_23[0, 0]), scores_N=found.scores_N)
-
-
-def around(box_4: NDArray[Any], reach: float, width: int, height: int) -> tuple[int, int, int, int]:
-    """The box grown by ``reach`` of its side on each side, cut at the picture's edges: left, top, right, bottom."""
-    side = max(float(box_4[2] - box_4[0]), float(box_4[3] - box_4[1]), 4.0)
-    left, top = max(0, int(box_4[0] - reach * side)), max(0, int(box_4[1] - reach * side))
-    right, bottom = min(width, int(box_4[2] + reach * side)), min(height, int(box_4[3] + reach * side))
-    return left, top, max(right, left), max(bottom, top)
-
-
-def without_overlaps(faces: Faces, limit: float = 0.3) -> Faces:
-    """Of boxes that overlap by more than ``limit`` (intersection over union) the best one; best first."""
-    order = np.argsort(-faces.scores_N, kind="stable")
-    kept: list[int] = []
-    for row in order:
-        if not kept or iou(faces.boxes_N4[row][None], faces.boxes_N4[kept]).max() <= limit:
-            kept.append(int(row))
-    return Faces(boxes_N4=faces.boxes_N4[kept], scores_N=faces.scores_N[kept])
-
-
-def iou(a_N4: NDArray[np.float32], b_M4: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, M) intersection over union of xyxy boxes; empty boxes overlap nothing."""
-    low_NM2 = np.maximum(a_N4[:, None, :2], b_M4[None, :, :2])
-    high_NM2 = np.minimum(a_N4[:, None, 2:], b_M4[None, :, 2:])
-    inter_NM = np.prod(np.clip(high_NM2 - low_NM2, 0, None), axis=2)
-    area_N = np.prod(np.clip(a_N4[:, 2:] - a_N4[:, :2], 0, None), axis=1)
-    area_M = np.prod(np.clip(b_M4[:, 2:] - b_M4[:, :2], 0, None), axis=1)
-    union_NM = area_N[:, None] + area_M[None] - inter_NM
-    shares: NDArray[np.float32] = np.divide(inter_NM, union_NM, out=np.zeros_like(union_NM), where=union_NM > 0)
-    return shares
+    return uncut(detector.find(region), matrix_23)

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.faces.detection import in_frame_of, scaled
+from realtime.faces.boxes import scaled
+from realtime.faces.detection import in_frame_of
 from realtime.records import Faces, Frame
 from realtime.settings import DetectSettings
 

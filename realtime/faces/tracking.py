@@ -10,34 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from realtime.faces.assignment import assign
-from realtime.faces.detection import Detector, detect_in_region, iou
+from realtime.faces.boxes import iou
+from realtime.faces.detection import Detector, detect_in_region
+from realtime.faces.motion import flow_boxes, likeness
 from realtime.faces.scenes import Prepared
 from realtime.records import Faces, Frame
 from realtime.settings import TrackSettings
 
-# N tracks, M detections, K = GRID * GRID flow points a track, 4 = x1, y1, x2, y2 in frame pixels
-GRID: Final = 5
-"""Flow points a side of the grid in each box: 25 votes for a median of two numbers."""
-
-INNER: Final = 0.7
-"""Share of the box that carries the grid: outside of it is background."""
-
-MAX_FLOW_ERROR: Final = 0.06
-"""A point that flow does not bring back to within this share of the box's width is not counted (Kalal 2010)."""
-
-MIN_GOOD_SHARE: Final = 0.4
-"""With fewer good points than this the flow has lost the face."""
-
-MAX_SCALE_STEP: Final = 1.25
-"""A head does not grow or shrink by more than this from one frame to the next."""
-
+# N tracks, M detections, 4 = x1, y1, x2, y2 in frame pixels
 JUMP_IOU: Final = 0.45
 """A detection that overlaps its track by less may be another face that took its place."""
 
@@ -53,25 +39,12 @@ demo and the sample clip real faces reach .15 - .6, patterns in cloth 0."""
 
 TENTATIVE_MISS: Final = -0.2
 
-PATCH: Final = 12
 ALIKE: Final = 0.75
 """Correlation of a box with itself one frame later from which on nothing is suspected: a lively face on the sample clip
 keeps .79 and more, boxes of two different people on LFW correlate by .22 (median) and .63 (95 %)."""
 
 BLEND: Final = 0.6
 """Weight of a detection's box in its track's box: HOG boxes come in steps of a fifth of their size, flow is smooth."""
-
-REACH_PX: Final = 28
-"""How far from its start flow finds a point: half a window on its coarsest level, 6 * 2 ** 2, and a little."""
-
-Window = tuple[slice, slice]
-"""Rows and columns of a part of a picture."""
-
-FLOW: Final[dict[str, Any]] = {
-    "winSize": (13, 13),
-    "maxLevel": 2,
-    "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,16 +127,11 @@ class Tracker:
                 out.append(replace(again, doubt=track.doubt + 1))
         return out
 
-    def _looks_alike(
-        self, prepared: Prepared, before_4: NDArray[np.float32], after_4: NDArray[np.float32]
-    ) -> bool:
-        """Whether a box holds much the same picture as one frame ago: 20 microseconds that notice a face which took the
-        place of another."""
+    def _looks_alike(self, prepared: Prepared, before_4: NDArray[np.float32], after_4: NDArray[np.float32]) -> bool:
+        """Whether a box holds much the same picture as one frame ago: no face took the place of another."""
         assert self._last_small is not None
         scale = np.float32(prepared.small_scale)
-        before = _patch(self._last_small, before_4 * scale)
-        after = _patch(prepared.small_grey, after_4 * scale)
-        return float((before * after).sum()) >= ALIKE
+        return likeness(self._last_small, before_4 * scale, prepared.small_grey, after_4 * scale) >= ALIKE
 
     def _look_again(self, frame: Frame, track: TrackedFace) -> TrackedFace | None:
         found = detect_in_region(self._detector(), frame, track.box_4)
@@ -251,111 +219,6 @@ def _blend(track_4: NDArray[np.float32], detection_4: NDArray[np.float32], jumpe
         return detection_4
     blended: NDArray[np.float32] = np.float32(BLEND) * detection_4 + np.float32(1 - BLEND) * track_4
     return blended
-
-
-def flow_boxes(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], boxes_N4: NDArray[np.float32], scale: float
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Median flow (Kalal, Mikolajczyk and Matas 2010) of each box from one grey picture to the next.
-
-    Args:
-        before, after: uint8 pictures of the same shape.
-        boxes_N4: xyxy pixels of ``before``.
-        scale: pictures' pixels per frame pixel; the returned boxes are in frame pixels.
-
-    Returns:
-        boxes (N, 4) in frame pixels, and whether the flow of each can be believed.
-    """
-    points_NK2 = _grids(boxes_N4)
-    ends_NK2, error_NK = np.empty_like(points_NK2), np.empty(points_NK2.shape[:2], np.float32)
-    for rows, window in _windows(boxes_N4, before.shape):
-        ends_NK2[rows], error_NK[rows] = _follow(before[window], after[window], points_NK2[rows], window)
-    widths_N = boxes_N4[:, 2] - boxes_N4[:, 0]
-    good_NK = error_NK < np.maximum(MAX_FLOW_ERROR * widths_N, 0.5)[:, None]
-    moved_N4 = boxes_N4.copy()
-    believed_N = good_NK.mean(axis=1) >= MIN_GOOD_SHARE
-    for row in np.flatnonzero(believed_N):
-        good_K = good_NK[row]
-        moved_N4[row], believed_N[row] = _move(boxes_N4[row], points_NK2[row, good_K], ends_NK2[row, good_K])
-    return moved_N4 / np.float32(scale), believed_N
-
-
-def _follow(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], points_NK2: NDArray[np.float32], window: Window
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where points went, and how far from their start flow brings them when it runs backwards (infinite: nowhere)."""
-    follow: Any = cv2.calcOpticalFlowPyrLK
-    corner_2 = np.array([window[1].start, window[0].start], dtype=np.float32)
-    starts = (points_NK2 - corner_2).reshape(-1, 1, 2)
-    forth, seen, _ = follow(before, after, starts, None, **FLOW)
-    back, seen_back, _ = follow(after, before, forth, None, **FLOW)
-    error = np.linalg.norm(back - starts, axis=2)
-    error[(seen & seen_back) == 0] = np.inf
-    shape = points_NK2.shape
-    return forth.reshape(shape) + corner_2, error.reshape(shape[:2])
-
-
-def _windows(boxes_N4: NDArray[np.float32], shape: tuple[int, ...]) -> list[tuple[list[int], Window]]:
-    """The parts of the picture in which faces can be, with their faces: one part each, or one for all where those
-    would overlap. Flow's price is the pyramids of its pictures, not its points."""
-    each = [([row], _window(boxes_N4[row : row + 1], shape)) for row in range(len(boxes_N4))]
-    together = _window(boxes_N4, shape)
-    return each if sum(_area(window) for _, window in each) < _area(together) else [(list(range(len(each))), together)]
-
-
-def _window(boxes_N4: NDArray[np.float32], shape: tuple[int, ...]) -> Window:
-    """Around all of the boxes, with the room that flow can look over; never smaller than its own window."""
-    margin = REACH_PX
-    spans = []
-    for axis, length in ((1, shape[0]), (0, shape[1])):
-        low = int(max(0.0, min(float(boxes_N4[:, axis].min()) - margin, length - 48.0)))
-        high = int(min(float(length), max(float(boxes_N4[:, axis + 2].max()) + margin, low + 48.0)))
-        spans.append(slice(low, high))
-    return spans[0], spans[1]
-
-
-def _area(window: Window) -> int:
-    return int((window[0].stop - window[0].start) * (window[1].stop - window[1].start))
-
-
-def _move(
-    box_4: NDArray[np.float32], starts_K2: NDArray[np.float32], ends_K2: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], bool]:
-    shift_2 = np.median(ends_K2 - starts_K2, axis=0)
-    reach_before_K = np.linalg.norm(starts_K2 - np.median(starts_K2, axis=0), axis=1)
-    reach_after_K = np.linalg.norm(ends_K2 - np.median(ends_K2, axis=0), axis=1)
-    far_K = reach_before_K > np.median(reach_before_K) * 0.5
-    growth = float(np.median(reach_after_K[far_K] / np.maximum(reach_before_K[far_K], 1e-3))) if far_K.any() else 1.0
-    if not 1 / MAX_SCALE_STEP < growth < MAX_SCALE_STEP:
-        return box_4, False
-    centre_2 = (box_4[:2] + box_4[2:]) / 2 + shift_2
-    half_2 = (box_4[2:] - box_4[:2]) / 2 * growth
-    return np.concatenate([centre_2 - half_2, centre_2 + half_2]).astype(np.float32), True
-
-
-def _grids(boxes_N4: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, K, 2) points on a regular grid in the inner part of each box."""
-    steps_G = np.linspace(0.5 - INNER / 2, 0.5 + INNER / 2, GRID, dtype=np.float32)
-    sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
-    x_NG = boxes_N4[:, :1] + sides_N2[:, :1] * steps_G
-    y_NG = boxes_N4[:, 1:2] + sides_N2[:, 1:2] * steps_G
-    count = len(boxes_N4)
-    grid = np.empty((count, GRID, GRID, 2), dtype=np.float32)
-    grid[..., 0] = x_NG[:, None, :]
-    grid[..., 1] = y_NG[:, :, None]
-    return grid.reshape(count, GRID * GRID, 2)
-
-
-def _patch(grey: NDArray[np.uint8], box_4: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A box as ``PATCH`` x ``PATCH`` numbers of mean 0 and length 1, so that light and contrast do not count."""
-    low_x, low_y = (max(0, int(v)) for v in box_4[:2])
-    part = grey[low_y : max(low_y + 2, int(box_4[3])), low_x : max(low_x + 2, int(box_4[2]))]
-    if not part.size:
-        return np.zeros((PATCH, PATCH), dtype=np.float32)
-    patch = cv2.resize(part, (PATCH, PATCH), interpolation=cv2.INTER_AREA).astype(np.float32)
-    patch -= patch.mean()
-    length = np.float32(max(float(np.linalg.norm(patch)), 1e-6))
-    return np.asarray(patch / length, dtype=np.float32)
 
 
 def _without_doubles(tracks: list[TrackedFace]) -> list[TrackedFace]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from realtime.errors import RealtimeError
 from realtime.faces.analysis import FaceAnalyser, clip_box, open_analyser
-from realtime.faces.detection import iou
+from realtime.faces.boxes import iou
 from realtime.records import RGB_HW3
 from realtime.settings import load_settings
 from tests.realtime.pictures import FACE_BOX, astronaut_at, stranger_at, wall

@@ -16,22 +16,18 @@ from numpy.typing import NDArray
 
 from engines.store import default_model
 from realtime.errors import RealtimeError
+from realtime.faces.boxes import around, cut_out, iou, scaled, without_overlaps
 from realtime.faces.detection import (
     MAX_PIXELS,
     CnnDetector,
     Detector,
     HogDetector,
     YunetDetector,
-    around,
-    cut_out,
     detect,
     detect_in_region,
     in_frame_of,
-    iou,
     open_detector,
     scale_for,
-    scaled,
-    without_overlaps,
 )
 from realtime.records import RGB_HW3, Faces, Frame
 from realtime.settings import DetectSettings

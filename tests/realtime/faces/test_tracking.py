@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from realtime.faces.detection import detect, iou, scale_for
+from realtime.faces.boxes import iou
+from realtime.faces.detection import detect, scale_for
+from realtime.faces.motion import flow_boxes
 from realtime.faces.scenes import Prepared
-from realtime.faces.tracking import TENTATIVE_GAP_FRAMES, TENTATIVE_LOOKS, Followed, TrackedFace, Tracker, flow_boxes
+from realtime.faces.tracking import TENTATIVE_GAP_FRAMES, TENTATIVE_LOOKS, Followed, TrackedFace, Tracker
 from realtime.records import RGB_HW3, Faces
 from realtime.settings import DetectSettings, TrackSettings
 from tests.paths import SHARED, needs_shared

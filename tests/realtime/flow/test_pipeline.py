@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engines.engine import Engine
 from realtime.errors import SourceError
-from realtime.faces.detection import iou
+from realtime.faces.boxes import iou
 from realtime.flow.pipeline import Pipeline
 from realtime.people.matching import References
 from realtime.records import RGB_HW3, Result
