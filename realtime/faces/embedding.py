@@ -13,14 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.engine import Engine, Faces_NHWC, open_engine
+from realtime.errors import RealtimeError
+from realtime.faces.alignment import TEMPLATES
 from realtime.records import RGB_HW3
 from realtime.settings import EmbedSettings
 
 
 def open_embedder(settings: EmbedSettings) -> Engine:
-    """The engine that the ``embed`` section names; raises EngineError where it cannot be had."""
+    """The engine that the ``embed`` section names.
+
+    Raises:
+        EngineError: it cannot be had.
+        RealtimeError: it was trained on faces that are aligned in a way that this program does not know: its answers
+            would look right and be worth little.
+    """
     file = Path(settings.model) if settings.model else None
-    return open_engine(file, runtime=settings.runtime, precision=settings.precision, threads=settings.threads)
+    engine = open_engine(file, runtime=settings.runtime, precision=settings.precision, threads=settings.threads)
+    manifest = engine.manifest
+    template = TEMPLATES.get(manifest.template)
+    if template is None or template.size != manifest.input_size:
+        engine.close()
+        known = ", ".join(f"{name} ({each.size} pixels)" for name, each in TEMPLATES.items())
+        raise RealtimeError(
+            f"{settings.model or manifest.name}: made for faces aligned to {manifest.template!r} at "
+            f"{manifest.input_size} pixels, and known are {known}; use a model of one of these"
+        )
+    return engine
 
 
 def embed_in_batches(engine: Engine, crops: Faces_NHWC | Sequence[RGB_HW3], max_batch: int) -> NDArray[np.float32]:

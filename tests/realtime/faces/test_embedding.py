@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +14,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from engines.engine import Engine
-from realtime.faces.embedding import embed_in_batches, fuse
+from engines.export import with_manifest
+from engines.store import default_model
+from realtime.errors import RealtimeError
+from realtime.faces.embedding import embed_in_batches, fuse, open_embedder
+from realtime.settings import EmbedSettings
 
 
 def noise(count: int, side: int) -> NDArray[np.uint8]:
@@ -29,6 +37,16 @@ def test_embeddings_come_in_the_order_of_the_crops(engine: Engine, as_list: bool
     assert together.shape == (5, engine.manifest.dimensions)
     assert together.dtype == np.float32
     assert np.abs(together - alone).max() < 0.02  # bf16 rounds otherwise in another batch
+
+
+@pytest.mark.parametrize(("template", "said"), [("arcface_112", "at 150 pixels"), ("vgg_160", "'vgg_160'")])
+def test_a_model_for_faces_that_are_aligned_otherwise_is_refused(tmp_path: Path, template: str, said: str) -> None:
+    embedded = default_model()
+    model = onnx.load_from_string(embedded.content)
+    file = tmp_path / "model.onnx"
+    file.write_bytes(with_manifest(model, replace(embedded.manifest, template=template)))
+    with pytest.raises(RealtimeError, match=f"{file}.*{said}.*dlib_chip_150"):
+        open_embedder(EmbedSettings(model=str(file)))
 
 
 def test_no_batch_is_larger_than_asked(engine: Engine) -> None:
