@@ -23,7 +23,7 @@ from realtime.faces.quality import Quality, measure
 from realtime.records import RGB_HW3, ArrayPixels, Boxes_N4, Faces, Frame
 from realtime.settings import Settings
 
-PHOTO_FACE_PX: Final = 37.0
+PHOTO_FACE_PX: Final = 33.0
 """Smallest face looked for in a photo, pixels: HOG then searches it at twice its size (43 of 43 faces in dlib's group
 photos; 11 at its own size)."""
 

@@ -34,6 +34,9 @@ PATCH: Final = 12
 REACH_PX: Final = 28
 """How far from its start flow finds a point: half a window on its coarsest level, 6 * 2 ** 2, and a little."""
 
+HALF_FROM_PX: Final = 48
+"""A face this wide, pixels of the small picture, is followed at half its size: as surely, for a third of the price."""
+
 Window = tuple[slice, slice]
 """Rows and columns of a part of a picture."""
 
@@ -59,9 +62,10 @@ def flow_boxes(
     """
     points_NK2 = _grids(boxes_N4)
     ends_NK2, error_NK = np.empty_like(points_NK2), np.empty(points_NK2.shape[:2], np.float32)
-    for rows, window in _windows(boxes_N4, before.shape):
-        ends_NK2[rows], error_NK[rows] = _follow(before[window], after[window], points_NK2[rows], window)
     widths_N = boxes_N4[:, 2] - boxes_N4[:, 0]
+    for rows, window in _windows(boxes_N4, before.shape):
+        half = widths_N[rows].min() >= HALF_FROM_PX
+        ends_NK2[rows], error_NK[rows] = _follow(before[window], after[window], points_NK2[rows], window, half=half)
     good_NK = error_NK < np.maximum(MAX_FLOW_ERROR * widths_N, 0.5)[:, None]
     moved_N4 = boxes_N4.copy()
     believed_N = good_NK.mean(axis=1) >= MIN_GOOD_SHARE
@@ -72,18 +76,26 @@ def flow_boxes(
 
 
 def _follow(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], points_NK2: NDArray[np.float32], window: Window
+    before: NDArray[np.uint8], after: NDArray[np.uint8], points_NK2: NDArray[np.float32], window: Window, *, half: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Where points went, and how far from their start flow brings them when it runs backwards (infinite: nowhere)."""
     follow: Any = cv2.calcOpticalFlowPyrLK
     corner_2 = np.array([window[1].start, window[0].start], dtype=np.float32)
-    starts = (points_NK2 - corner_2).reshape(-1, 1, 2)
+    scale = np.float32(1)
+    if half:
+        scale, size = np.float32(0.5), (max(1, before.shape[1] // 2), max(1, before.shape[0] // 2))
+        before, after = _resized(before, size), _resized(after, size)
+    starts = ((points_NK2 - corner_2) * scale).reshape(-1, 1, 2)
     forth, seen, _ = follow(before, after, starts, None, **FLOW)
     back, seen_back, _ = follow(after, before, forth, None, **FLOW)
-    error = np.linalg.norm(back - starts, axis=2)
+    error = np.linalg.norm(back - starts, axis=2) / scale
     error[(seen & seen_back) == 0] = np.inf
     shape = points_NK2.shape
-    return forth.reshape(shape) + corner_2, error.reshape(shape[:2])
+    return forth.reshape(shape) / scale + corner_2, error.reshape(shape[:2])
+
+
+def _resized(grey: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _windows(boxes_N4: NDArray[np.float32], shape: tuple[int, ...]) -> list[tuple[list[int], Window]]:
