@@ -34,6 +34,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "data"))
     monkeypatch.setenv("DISPLAY", "")
     monkeypatch.setenv("WAYLAND_DISPLAY", "")
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
     return tmp_path / "data"
 
 
