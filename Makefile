@@ -18,9 +18,9 @@ help:  ## this list
 setup: $(STAMP)  ## .venv with everything that constraints.txt pins; does nothing when it is up to date
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "make setup: $(PYTHON) is missing or older than 3.10; name another one: make setup PYTHON=python3.11" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+		{ echo "make setup: $(PYTHON) is missing, older than 3.10 or newer than 3.13; name another one: make setup PYTHON=python3.11" >&2; exit 1; }
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	@touch $@
 

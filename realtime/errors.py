@@ -27,7 +27,7 @@ class SourceError(RealtimeError):
 
 
 class SourceLost(SourceError):  # noqa: N818 - a camera being gone is no error of its own
-    """A source that worked has stopped; a live one is worth opening again."""
+    """A source gives nothing now, though it may again: a live one is worth opening once more."""
 
 
 class PhotoError(RealtimeError):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError, ModelFileError, RuntimeMissing
+from engines.quiet import import_quietly
 
 
 def version() -> str:
@@ -72,11 +73,9 @@ class OnnxRuntimeSession:
 
 def _library() -> ModuleType:
     try:
-        import onnxruntime
+        return import_quietly("onnxruntime")
     except (ImportError, OSError) as err:
         raise RuntimeMissing(f"onnxruntime does not load ({err}); install it with `pip install onnxruntime`") from err
-    library: ModuleType = onnxruntime
-    return library
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError, ModelFileError, RuntimeMissing
+from engines.quiet import import_quietly
 
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
 _CPUINFO: Final = Path("/proc/cpuinfo")
@@ -89,11 +90,9 @@ def _has_bf16() -> bool:
 
 def _library() -> ModuleType:
     try:
-        import openvino
+        return import_quietly("openvino")
     except (ImportError, OSError) as err:
         raise RuntimeMissing(f"openvino does not load ({err}); install it with `pip install openvino`") from err
-    library: ModuleType = openvino
-    return library
 
 
 @lru_cache(maxsize=1)

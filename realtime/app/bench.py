@@ -37,7 +37,7 @@ def bench_command(
         bool, typer.Option("--detectors", help="Instead: recall and cost of the detectors; needs --truth.")
     ] = False,
     yunet: Annotated[Path | None, typer.Option(help="A YuNet file, for --detectors.")] = None,
-    every: Annotated[int, typer.Option(min=1, help="With --detectors: every so manieth frame.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="With --detectors: look at every Nth frame only.")] = 1,
     startup: Annotated[bool, typer.Option("--startup", help="Instead: seconds to the first frame.")] = False,
     soak: Annotated[
         float | None, typer.Option(metavar="MINUTES", min=0.05, help="Instead: memory of the clip as a looped camera.")

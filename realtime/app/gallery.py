@@ -126,6 +126,8 @@ def export(
     from realtime.people.gallery import Gallery
     from realtime.people.gallery_archive import export_gallery
 
+    if archive.suffix.lower() != ".zip":
+        raise typer.BadParameter(f"{archive}: the archive is a .zip file", param_hint="FILE.zip")
     with Gallery.open(_path(gallery), create=False, read_only=True) as opened:
         count = export_gallery(opened, archive)
     if as_json:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from realtime.app import gallery as gallery_commands
-from realtime.app.people_output import say, say_json, with_progress
+from realtime.app.people_output import counted, say, say_json, with_progress
 from realtime.settings import Settings, load_settings
 
 GalleryOption = Annotated[
@@ -99,7 +99,7 @@ def _enroll_photos(
         people = len(opened.people())
     if not as_json:
         done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        say(f"{done}; {people} people in {gallery or default_gallery_path()}")
+        say(f"{done}; {counted(people, 'person')} in {gallery or default_gallery_path()}")
     if not counts["accepted"] and not counts["already there"]:
         raise typer.Exit(1)
 

@@ -47,7 +47,10 @@ def run(
     ] = None,
     events: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="One JSON line when somebody appears, is named, renamed or leaves (- too)."),
+        typer.Option(
+            metavar="FILE",
+            help="One JSON line when somebody appears, is named, renamed or leaves; or -.",
+        ),
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -67,6 +70,13 @@ def run(
     if verbose:
         logging.getLogger().setLevel(logging.INFO)
     if context.invoked_subcommand is not None:
+        given = {"--source": source, "--gallery": gallery, "--output": output, "--events": events, "--config": config}
+        early = [option for option, value in ({**given, "--set": set_}).items() if value]
+        if early:
+            command = context.invoked_subcommand
+            raise typer.BadParameter(
+                f"write it after the command, as in `realtime {command} ... {early[0]} ...`", param_hint=early[0]
+            )
         return
     from realtime.app.session import Session
     from realtime.settings import load_settings

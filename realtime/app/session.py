@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
@@ -20,8 +20,11 @@ from realtime.app.outputs import Outputs, check_outputs
 from realtime.app.people_output import counted, say
 from realtime.app.summary import Summary
 from realtime.app.watch import Watch
+from realtime.capture.addresses import stream_name
+from realtime.capture.late import LateSource
 from realtime.capture.source import Source, open_source
-from realtime.errors import OutputError
+from realtime.errors import OutputError, SourceLost
+from realtime.faces.embedding import open_embedder
 from realtime.flow.pipeline import Pipeline
 from realtime.people.gallery import Gallery, default_gallery_path
 from realtime.records import Result
@@ -62,6 +65,7 @@ class Session:
         self._stop = threading.Event()
         self._stack = ExitStack()
         self._newest: dict[str, Result] = {}
+        self._left_behind = False
         self._summary = Summary()
         try:
             self._open(specs, gallery, outputs, events, window)
@@ -75,15 +79,8 @@ class Session:
         settings = self._settings
         check_outputs(outputs, events, inputs=[*specs, str(gallery or default_gallery_path())])
         self.sources = self._open_sources(specs)
-        from engines.engine import open_engine
-
-        self._engine = open_engine(
-            Path(settings.embed.model) if settings.embed.model else None,
-            runtime=settings.embed.runtime,
-            precision=settings.embed.precision,
-            threads=settings.embed.threads,
-        )
-        self._stack.callback(self._engine.close)
+        self._engine = open_embedder(settings.embed)
+        self._stack.callback(self._free, self._engine.close)
         self._gallery = self._open_gallery(specs, gallery)
         self._pipeline = Pipeline(self.sources, settings, self._engine, self._gallery.references)
         self._overlay = Overlay(settings.show)
@@ -108,10 +105,15 @@ class Session:
                 plays=not outputs and not any(source.live for source in self.sources),
             )
 
+    def _free(self, close: Callable[[], None]) -> None:
+        """A thread that is stuck in a driver may still use it: then the end of the process frees it."""
+        if not self._left_behind:
+            close()
+
     def _open_sources(self, specs: Sequence[str]) -> list[Source]:
         sources: list[Source] = []
         for spec in specs:
-            source = open_source(spec, self._settings.capture)
+            source = self._open_source(spec, alone=len(specs) == 1)
             self._stack.callback(source.close)
             taken = {each.name for each in sources}
             if source.name in taken:
@@ -123,15 +125,25 @@ class Session:
             sources.append(source)
         return sources
 
+    def _open_source(self, spec: str, *, alone: bool) -> Source:
+        """Among several a camera that is off joins when it is on; what cannot be mended by waiting stops the run."""
+        try:
+            return open_source(spec, self._settings.capture)
+        except SourceLost as err:
+            if alone:
+                raise
+            log.warning("%s; going on without it until it answers", err)
+            name = stream_name(spec) if "://" in spec else f"camera {spec}"
+            return LateSource(spec, self._settings.capture, name=name, reason=str(err))
+
     def _open_gallery(self, specs: Sequence[str], given: Path | None) -> Gallery:
         path = given
         if path is None:
             path = demo_gallery_path(self._settings, self._engine) if set(specs) == {"demo"} else default_gallery_path()
         # a gallery of others may be used though not changed
         look_only = given is not None and os.access(given, os.R_OK) and not os.access(given, os.W_OK)
-        gallery = self._stack.enter_context(
-            Gallery.open(path, self._engine.manifest, create=given is None, read_only=look_only)
-        )
+        gallery = Gallery.open(path, self._engine.manifest, create=given is None, read_only=look_only)
+        self._stack.callback(self._free, gallery.close)
         people = len(gallery.people())
         say(f"{self._engine.manifest.name} on {self._engine.choice}; {counted(people, 'person')} in {path}", err=True)
         if not people:
@@ -143,7 +155,7 @@ class Session:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            self._pipeline.stop()
+            self._left_behind = not self._pipeline.stop()
         finally:
             self._stack.close()
 

@@ -78,6 +78,9 @@ class RecordedSource:
     def read(self) -> Frame | None:
         with self._reading:
             picture = None if self._ended or self._closed.is_set() else self._next()
+            if self._closed.is_set():
+                self._reel.close()
+                picture = None
         if picture is None:
             self._ended = True
             return None
@@ -90,8 +93,11 @@ class RecordedSource:
 
     def close(self) -> None:
         self._closed.set()
-        with self._reading:
-            self._reel.close()
+        if self._reading.acquire(blocking=False):  # else a read is under way, on a slow disk perhaps, and closes after
+            try:
+                self._reel.close()
+            finally:
+                self._reading.release()
 
     def _next(self) -> tuple[float, Pixels] | None:
         picture = self._reel.read()

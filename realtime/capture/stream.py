@@ -64,7 +64,8 @@ class StreamSource:
         """Connects and waits for the first picture.
 
         Raises:
-            SourceError: none came; the sentence says why, without the password.
+            SourceError: none came, and none will; the sentence says why, without the password.
+            SourceLost: none came now; the camera may be off or starting.
         """
         self._url = url
         self._settings = settings
@@ -81,7 +82,8 @@ class StreamSource:
         first = self._connection.next()
         if not isinstance(first, Arrival):
             self._connection.abandon()
-            raise SourceError(f"{self._where}: {first.text if first else 'closed'}")
+            kind = SourceError if first is None or first.lasting else SourceLost
+            raise kind(f"{self._where}: {first.text if first else 'closed'}")
         self._first: Arrival | None = first
         self._first_index = 0
         facts = self._connection.facts

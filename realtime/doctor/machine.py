@@ -5,7 +5,6 @@ Enters: nothing. Leaves: findings.
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import shutil
@@ -15,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from engines.quiet import import_quietly
 from realtime import __version__
 from realtime.doctor.report import Finding
 
@@ -71,7 +71,7 @@ def _library(distribution: str, module: str | None) -> Finding:
     try:
         version = metadata.version(distribution)
         if module is not None:
-            importlib.import_module(module)
+            import_quietly(module)
     except (metadata.PackageNotFoundError, ImportError, OSError) as err:
         missing = isinstance(err, metadata.PackageNotFoundError)
         value = "not installed" if missing else f"does not load: {err}"

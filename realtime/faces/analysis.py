@@ -6,9 +6,8 @@ class: there a face is followed and seen many times.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +15,12 @@ from numpy.typing import NDArray
 from engines.engine import Engine, Faces_NHWC
 from engines.manifest import Manifest
 from realtime.faces.alignment import align, template_named
-from realtime.faces.detection import Detector, detect, open_detector
+from realtime.faces.detection import Detector, detect, open_detector, photo_scale
 from realtime.faces.embedding import embed_in_batches, open_embedder
 from realtime.faces.landmarks import Landmarker
 from realtime.faces.quality import Quality, measure
 from realtime.records import RGB_HW3, ArrayPixels, Boxes_N4, Faces, Frame
 from realtime.settings import Settings
-
-PHOTO_FACE_PX: Final = 33.0
-"""Smallest face looked for in a photo, pixels: HOG then searches it at twice its size (43 of 43 faces in dlib's group
-photos; 11 at its own size)."""
-
-PHOTO_PIXELS: Final = 2_600_000
-"""The scaled photo is never larger, so that one photo takes 0.15 s at most: large photos hold large faces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +53,7 @@ class FaceAnalyser:
     def faces(self, rgb_HW3: RGB_HW3) -> Faces:
         """Boxes and scores only, in the detector's order."""
         frame = _as_frame(rgb_HW3)
-        smallest = self._detector.smallest_px
-        scale = min(smallest / PHOTO_FACE_PX, math.sqrt(PHOTO_PIXELS / (frame.width * frame.height)))
-        return detect(self._detector, frame, scale)
+        return detect(self._detector, frame, photo_scale(self._detector, frame.width, frame.height))
 
     def views(self, rgb_HW3: RGB_HW3) -> list[View]:
         """Every face of the picture, the largest first; none gives an empty list."""

@@ -28,14 +28,20 @@ JUMP_IOU: Final = 0.45
 """A detection that overlaps its track by less may be another face that took its place."""
 
 TENTATIVE_LOOKS: Final = 4
-"""Looks, the first one included, after which a weak face is taken or dropped."""
+"""Looks, the first one included, that decide whether a weak face is one; the latest so many."""
 
 TENTATIVE_GAP_FRAMES: Final = 2
-"""Frames between them."""
+"""Frames between the first of them."""
 
-TENTATIVE_MEAN: Final = 0.12
-"""Mean score of those looks from which on it is a face; a look that finds nothing counts ``TENTATIVE_MISS``. On the
-demo and the sample clip real faces reach .15 - .6, patterns in cloth 0."""
+TENTATIVE_SLOW_FRAMES: Final = 12
+"""Frames between the later ones, while it is neither."""
+
+TENTATIVE_FACE: Final = 0.2
+"""Mean score of the looks from which on it is a face; a look that finds nothing counts ``TENTATIVE_MISS``. A badge on
+the demo's suit reaches .17. A face that scores less but is somebody's who is enrolled is shown all the same."""
+
+TENTATIVE_NONE: Final = 0.05
+"""Mean score below which it is none: patterns in cloth. In between it is watched, and not shown."""
 
 TENTATIVE_MISS: Final = -0.2
 
@@ -188,15 +194,25 @@ class Tracker:
         return track
 
     def _examined(self, frame: Frame, track: TrackedFace) -> TrackedFace | None:
-        """Look at a tentative face a few times at once: it becomes a face, or goes."""
-        if track.looks is None or frame.index < track.born_index + TENTATIVE_GAP_FRAMES * len(track.looks):
+        """Look at a tentative face a few times at once, then now and then: it becomes a face, or goes."""
+        if track.looks is None or frame.index < track.born_index + _next_look(len(track.looks)):
             return track
         again = self._look_again(frame, track)
         looks = (*track.looks, TENTATIVE_MISS if again is None else again.score)
-        track = track if again is None else again
-        if len(looks) < TENTATIVE_LOOKS:
-            return replace(track, looks=looks)
-        return replace(track, looks=None) if sum(looks) / len(looks) >= TENTATIVE_MEAN else None
+        track = replace(track if again is None else again, looks=looks)
+        latest = looks[-TENTATIVE_LOOKS:]
+        if len(latest) < TENTATIVE_LOOKS:
+            return track
+        mean = sum(latest) / len(latest)
+        if mean >= TENTATIVE_FACE:
+            return replace(track, looks=None)
+        return track if mean >= TENTATIVE_NONE else None
+
+
+def _next_look(count: int) -> int:
+    """Frames after its first look at which a tentative face of ``count`` looks gets another."""
+    slow = max(0, count - TENTATIVE_LOOKS + 1)
+    return TENTATIVE_GAP_FRAMES * min(count, TENTATIVE_LOOKS - 1) + TENTATIVE_SLOW_FRAMES * slow
 
 
 def _confirm(track: TrackedFace, found: Faces, column: int, overlap: float, sure: float) -> TrackedFace:

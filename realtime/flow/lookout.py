@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from realtime.faces.detection import Detector, detect, open_detector, scale_for
+from realtime.faces.detection import Detector, detect, open_detector, photo_scale, scale_for
 from realtime.records import Faces, Frame
 from realtime.settings import DetectSettings
 
@@ -17,6 +17,7 @@ class Lookout:
     """Finds faces of whole frames, in the background; ``photos``: pictures that have nothing to do with each other."""
 
     def __init__(self, settings: DetectSettings, *, photos: bool = False) -> None:
+        self._photos = photos
         self._own = threading.local()
         self._first = open_detector(settings, photos=photos)  # fails here, in the caller's thread, with its reason
         self._cloning = threading.Lock()
@@ -24,11 +25,13 @@ class Lookout:
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="detect")
 
     def find(self, frame: Frame, least_px: float) -> Future[Faces]:
-        """Start to look for faces of at least ``least_px`` frame pixels."""
+        """Start to look for faces of at least ``least_px`` frame pixels; in photos for those of a photo."""
         return self._pool.submit(self._detect, frame, least_px)
 
     def _detect(self, frame: Frame, least_px: float) -> Faces:
         detector = self.detector()
+        if self._photos:
+            return detect(detector, frame, photo_scale(detector, frame.width, frame.height))
         return detect(detector, frame, scale_for(detector, least_px, frame.width, frame.height))
 
     def detector(self) -> Detector:

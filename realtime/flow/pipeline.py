@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from engines.engine import Engine
 from realtime.capture.source import Source
-from realtime.errors import SourceError
+from realtime.errors import GalleryError, SourceError
 from realtime.faces.alignment import template_named
 from realtime.faces.analysis import View, view_faces
 from realtime.faces.embedding import embed_in_batches
@@ -53,6 +53,9 @@ REFRESH_S: Final = 0.3
 """Changes of the gallery are looked for this often."""
 
 LOOKAHEAD_BYTES: Final = 64 << 20
+PATIENCE_S: Final = 10.0
+"""A gallery that could not be read is asked again after so long."""
+
 MAX_LOOKAHEAD: Final = 40
 """Frames; three coarse looks, so that two cores always have one to work on."""
 
@@ -76,7 +79,7 @@ class _Lane:
     """Guards ``identities``."""
     started: bool = False
     ended: bool = False
-    failure: SourceError | None = None
+    failure: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,8 @@ class Pipeline:
         self._engine = engine
         self._fresh = _Fresh(references)
         self._landmarker = Landmarker(settings.align.landmarks)
-        self._lookout = Lookout(settings.detect, photos=all(map(_is_album, sources)))
+        albums = {_is_album(source) for source in sources}
+        self._lookouts = {album: Lookout(settings.detect, photos=album) for album in albums}
         self._lanes = [self._lane(number, source) for number, source in enumerate(sources)]
         live = [source.live for source in sources]
         self._to_recognise: Exchange[Followed | None] = Exchange(live)
@@ -129,11 +133,12 @@ class Pipeline:
         # photos are strangers to each other: nothing moves from one to the next, and one view is all that there is
         tracking = settings.track.enabled and not _is_album(source)
         manifest = self._engine.manifest
+        lookout = self._lookouts[_is_album(source)]
         return _Lane(
             number=number,
             source=source,
-            scout=Scout(settings.detect, self._lookout.find, every_frame=not tracking),
-            tracker=Tracker(settings.track.model_copy(update={"enabled": tracking}), self._lookout.detector),
+            scout=Scout(settings.detect, lookout.find, every_frame=not tracking),
+            tracker=Tracker(settings.track.model_copy(update={"enabled": tracking}), lookout.detector),
             identities=Identities(
                 settings.identity,
                 threshold=settings.identity.threshold or manifest.threshold,
@@ -191,16 +196,19 @@ class Pipeline:
         """The gallery was changed by this very program: do not wait to notice."""
         self._fresh.expire()
 
-    def stop(self) -> None:
-        """End all threads and close the sources; may be called twice, and from a signal handler's thread."""
+    def stop(self) -> bool:
+        """End all threads and close the sources; may be called twice. False where a thread had to be left behind: then
+        the engine and the gallery may still be in use."""
         self._stopping.set()
         self._close_all()
         for lane in self._lanes:
             lane.source.close()
-        for worker in self._workers:
-            if not worker.join(JOIN_S):
-                log.warning("a thread did not stop within %.0f s and was left behind", JOIN_S)
-        self._lookout.close()
+        ended = [worker.join(JOIN_S) for worker in self._workers]
+        if not all(ended):
+            log.warning("a thread did not stop within %.0f s and was left behind", JOIN_S)
+        for lookout in self._lookouts.values():
+            lookout.close()
+        return all(ended)
 
     def __enter__(self) -> Pipeline:
         self.start()
@@ -238,7 +246,7 @@ class Pipeline:
 
     def _recognise(self) -> None:
         while (taken := self._to_recognise.take()) is not None:
-            references = self._fresh()
+            references = self._fresh.now()
             jobs = [job for number, followed in taken if followed for job in self._jobs(self._lanes[number], followed)]
             self._look(jobs, references)
             for number, followed in taken:
@@ -287,15 +295,24 @@ class Pipeline:
         self._workers.append(Worker(name, body, lambda error: self._failed(lane, error)))
 
     def _failed(self, lane: _Lane | None, error: BaseException) -> None:
-        """A source that fails ends alone, after the frames that it gave; anything else stops the program."""
-        if lane is None or not isinstance(error, SourceError):
+        """A source that fails ends alone, after the frames that it gave; so does one of several in which anything else
+        goes wrong. What goes wrong in all of them, or in the only one, stops the program."""
+        alone = len(self._lanes) == 1
+        if lane is None or (alone and not isinstance(error, SourceError)):
             self._error = self._error or error
             self._close_all()
             return
         lane.failure = error
-        lane.captured.end(0)
-        if len(self._lanes) > 1:
-            log.error("%s stopped: %s", lane.source.name, error)
+        if isinstance(error, SourceError):
+            lane.captured.end(0)
+        else:
+            lane.captured.close()  # whichever of its two threads it was, the other one ends, too
+            lane.source.close()
+            self._to_recognise.put(lane.number, None)
+            self._to_recognise.end(lane.number)
+            self._end(lane)
+        if not alone:
+            log.error("%s stopped: %s", lane.source.name, error or type(error).__name__)
 
     def _close_all(self) -> None:
         for lane in self._lanes:
@@ -311,7 +328,7 @@ class Pipeline:
         sightings = shown.sightings
         if sightings is None:
             with lane.lock:
-                everybody = lane.identities.sightings(shown.followed, self._fresh())
+                everybody = lane.identities.sightings(shown.followed, self._fresh.value)
                 sightings = without(everybody, lane.identities.tentative(shown.followed))
         frame = shown.followed.frame
         latency_ms = (time.monotonic() - frame.captured_at_s) * 1000
@@ -352,21 +369,26 @@ def _lookahead(source: Source) -> int:
 
 
 class _Fresh:
-    """The gallery's references, asked for anew only now and then."""
+    """The gallery's references, asked for anew only now and then, by the recogniser alone: a gallery that is slow or
+    locked must hold up no picture."""
 
     def __init__(self, references: Callable[[], References]) -> None:
         self._references = references
-        self._lock = threading.Lock()
-        self._value = references()
+        self.value = references()
+        """Those of the last time; never waits."""
         self._asked_s = time.monotonic()
 
-    def __call__(self) -> References:
-        with self._lock:
-            now = time.monotonic()
-            if now - self._asked_s > REFRESH_S:
-                self._value, self._asked_s = self._references(), now
-            return self._value
+    def now(self) -> References:
+        """Asked for again where it is time. A gallery that cannot be read just now leaves what was there."""
+        if time.monotonic() - self._asked_s > REFRESH_S:
+            try:
+                self.value = self._references()
+            except GalleryError as err:
+                log.warning("%s; going on with the people of before", err)
+                self._asked_s = time.monotonic() + PATIENCE_S
+            else:
+                self._asked_s = time.monotonic()
+        return self.value
 
     def expire(self) -> None:
-        with self._lock:
-            self._asked_s = -math.inf
+        self._asked_s = -math.inf

@@ -1,4 +1,4 @@
-"""One thread that can fail: its exception crosses to whoever asks, its stop is a flag."""
+"""One thread that can fail: its exception crosses to whoever asks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 class Worker:
     """Runs ``body`` in a daemon thread; ``failed`` is told of an exception in that thread, once.
 
-    This is the thread boundary, so this is the one place that catches everything: whoever joins re-raises.
+    This is the thread boundary, so the one place that catches everything: ``failed`` decides what becomes of it.
     """
 
     def __init__(self, name: str, body: Callable[[], None], failed: Callable[[BaseException], None]) -> None:

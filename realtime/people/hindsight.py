@@ -16,8 +16,9 @@ from realtime.faces.tracking import Followed
 from realtime.people.identity import Revision
 from realtime.records import Sighting
 
-MAX_FRAMES: Final = 48
-"""Frames held at most: of 4K video these are 0.6 GB."""
+HELD_BYTES: Final = 1 << 30
+FRAME_BYTES_A_PIXEL: Final = 4.5
+"""The decoder's planes, and RGB where somebody looked."""
 
 Seen = tuple[Followed, tuple[Sighting, ...]]
 
@@ -28,7 +29,8 @@ def without(sightings: tuple[Sighting, ...], hidden: Collection[int]) -> tuple[S
 
 
 class Hindsight:
-    """Holds the frames of one source back by ``seconds`` of its own time."""
+    """Holds the frames of one source back by ``seconds`` of its own time, or by what ``HELD_BYTES`` hold: 27 frames of
+    4K video, 250 of 720p."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -55,11 +57,11 @@ class Hindsight:
         if gone:
             self._held = deque((past, without(seen, gone)) for past, seen in self._held)
         for revision in revisions:
-            self._held = deque((past, _revised(past, seen, revision)) for past, seen in self._held)
+            self._held = deque((past, _revised(past, seen, revision, hidden)) for past, seen in self._held)
         out = []
-        while self._held and (
-            followed.frame.time_s - self._held[0][0].frame.time_s >= self._seconds or len(self._held) > MAX_FRAMES
-        ):
+        frame = followed.frame
+        most = max(4, int(HELD_BYTES / (FRAME_BYTES_A_PIXEL * frame.width * frame.height)))
+        while self._held and (frame.time_s - self._held[0][0].frame.time_s >= self._seconds or len(self._held) > most):
             past, seen = self._held.popleft()
             out.append((past, without(seen, self._hidden)))
         return out
@@ -71,7 +73,9 @@ class Hindsight:
         return out
 
 
-def _revised(followed: Followed, sightings: tuple[Sighting, ...], revision: Revision) -> tuple[Sighting, ...]:
+def _revised(
+    followed: Followed, sightings: tuple[Sighting, ...], revision: Revision, hidden: frozenset[int]
+) -> tuple[Sighting, ...]:
     if followed.frame.time_s < revision.since_s:
         return sightings
     if revision.name is None:
@@ -81,7 +85,9 @@ def _revised(followed: Followed, sightings: tuple[Sighting, ...], revision: Revi
             replace(seen, state="pending", name=None) if seen.track == revision.track and seen.name else seen
             for seen in sightings
         )
-    if any(seen.name == revision.name for seen in sightings):  # one face of a frame bears a name, not two
+    if any(
+        seen.name == revision.name and seen.track not in hidden for seen in sightings
+    ):  # one face of a frame bears a name, not two
         return sightings
     return tuple(
         replace(

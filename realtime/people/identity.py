@@ -96,6 +96,7 @@ class Identities:
         settings: thresholds and intervals.
         threshold: squared L2 below which a name may be given (from the settings or the model's manifest).
         unit_length: whether the model's embeddings have length 1.
+        fuse_views: judge a track by the mean of its views; off where a face is seen only once (photos, no tracking).
     """
 
     def __init__(
@@ -292,11 +293,10 @@ class Identities:
                 self._judge(identity, references)
             shown.append((face, identity))
         holders: dict[str, _Identity] = {}
-        for _, identity in shown:
+        # sure faces before tentative ones, near ones before far ones: the first of a name has it
+        for _, identity in sorted(shown, key=lambda pair: (pair[0].tentative, pair[1].distance or 0.0)):
             if identity.name is not None:
-                rival = holders.get(identity.name)
-                if rival is None or (identity.distance or 0.0) < (rival.distance or 0.0):
-                    holders[identity.name] = identity
+                holders.setdefault(identity.name, identity)
         return tuple(self._sighting(face, identity, followed, holders) for face, identity in shown)
 
     def _sighting(
@@ -318,8 +318,13 @@ class Identities:
         )
 
     def tentative(self, followed: Followed) -> frozenset[int]:
-        """Public numbers of the faces of a frame that are not to be shown yet."""
-        return frozenset(self._known(face, followed).public for face in followed.faces if face.tentative)
+        """Public numbers of the faces of a frame that are not to be shown yet: too weak to be sure that they are faces,
+        and nobody's who is enrolled."""
+        return frozenset(
+            identity.public
+            for face in followed.faces
+            if face.tentative and (identity := self._known(face, followed)).name is None
+        )
 
     def best_view(self, public: int) -> tuple[View, NDArray[np.float32]] | None:
         """The best view of a track by its public number and its fused embedding, to enrol it; None when it is gone."""

@@ -12,12 +12,16 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
+import onnx
 import pytest
 
+from engines.export import with_manifest
+from engines.store import default_model
 from realtime.people.gallery import Gallery
 from realtime.people.reference import Reference
 from tests.realtime.app.commands import Realtime, make_portrait_film, pictures, start, whole_lines
@@ -392,3 +396,23 @@ def test_a_group_of_commands_alone_shows_its_help(realtime: Realtime) -> None:
     assert ran.code == 2
     assert "Usage: realtime gallery" in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("early", [("--gallery", "work.sqlite"), ("--set", "detect.every=3"), ("--config", "light")])
+def test_an_option_before_the_command_is_not_swallowed(realtime: Realtime, early: tuple[str, str]) -> None:
+    """Else `realtime --gallery work.sqlite gallery remove Ana` would take Ana out of the user's own gallery."""
+    ran = realtime(*early, "gallery", "list")
+    assert ran.code == 2
+    assert f"{early[0]}" in ran.sentence
+    assert "after the command" in ran.sentence
+
+
+def test_a_model_for_faces_that_are_aligned_otherwise_is_refused(
+    realtime: Realtime, film: Path, tmp_path: Path
+) -> None:
+    embedded = default_model()
+    file = tmp_path / "model.onnx"
+    file.write_bytes(with_manifest(onnx.load_from_string(embedded.content), replace(embedded.manifest, template="x_9")))
+    ran = realtime("--source", film, "--no-window", "--set", f"embed.model={file}")
+    assert ran.code == 1
+    assert "made for faces aligned to 'x_9'" in ran.sentence

@@ -74,7 +74,7 @@ def test_enrol_list_show_identify(run: Run, people: Path, tmp_path: Path) -> Non
     ran = run("enroll", people)
     assert ran.code == 0
     assert f"{people}/Eileen Collins/1.png: enrolled as Eileen Collins" in ran.out
-    assert f"2 accepted, 1 refused; 1 people in {gallery_file(tmp_path)}" in ran.out
+    assert f"2 accepted, 1 refused; 1 person in {gallery_file(tmp_path)}" in ran.out
     assert f"{people}/Bob.jpg: is text, not an image" in ran.err
 
     assert run("gallery", "list").out.splitlines()[1].split()[:3] == ["Eileen", "Collins", "2"]

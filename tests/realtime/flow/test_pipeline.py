@@ -14,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.engine import Engine
-from realtime.errors import SourceError
+from realtime.errors import GalleryError, SourceError
 from realtime.faces.boxes import iou
+from realtime.faces.scenes import Prepared
+from realtime.faces.tracking import Followed, Tracker
 from realtime.flow.pipeline import Pipeline
 from realtime.people.matching import References
 from realtime.records import RGB_HW3, Result
@@ -335,16 +337,36 @@ class TestTrouble:
         with pytest.raises(SourceError, match="door: gone"):
             run(sources, engine, eileen)
 
-    @pytest.mark.parametrize("sources", [1, 2])
-    def test_a_bug_in_a_source_stops_the_program_with_its_cause(
-        self, engine: Engine, eileen: References, sources: int
+    def test_a_bug_in_the_only_source_stops_the_program_with_its_cause(
+        self, engine: Engine, eileen: References
     ) -> None:
-        broken = ArraySource(film()[:5], name="door", error=ValueError("a bug"))
-        others = [ArraySource([wall()], name="yard", live=True, endless=True)][: sources - 1]
-        for other in others:
-            other._gate = other.at_its_pace
         with pytest.raises(ValueError, match="a bug"):
-            run([broken, *others], engine, eileen)
+            run([ArraySource(film()[:5], name="door", error=ValueError("a bug"))], engine, eileen)
+
+    @pytest.mark.parametrize("live", [False, True])
+    def test_a_bug_in_one_of_two_leaves_the_other_running(self, engine: Engine, eileen: References, live: bool) -> None:
+        broken = ArraySource(film()[:5], name="door", error=ValueError("a bug"), live=live)
+        found, pipeline = run([broken, ArraySource(film(), name="yard")], engine, eileen)
+        assert [r.frame.index for r in found if r.frame.source == "yard"] == list(range(45))
+        door, yard = pipeline.statuses()
+        assert (door.state, door.message) == ("failed", "a bug")
+        assert yard.state == "ended"
+
+    def test_a_bug_while_following_one_of_two_leaves_the_other_running(
+        self, engine: Engine, eileen: References, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        step = Tracker.step
+
+        def breaks(self: Tracker, prepared: Prepared) -> Followed:
+            if prepared.frame.source == "door" and prepared.frame.index == 3:
+                raise ValueError("a bug")
+            return step(self, prepared)
+
+        monkeypatch.setattr(Tracker, "step", breaks)
+        sources = [ArraySource(film(), name="door"), ArraySource(film(), name="yard")]
+        found, pipeline = run(sources, engine, eileen)
+        assert [r.frame.index for r in found if r.frame.source == "yard"] == list(range(45))
+        assert [status.state for status in pipeline.statuses()] == ["failed", "ended"]
 
     def test_an_engine_that_breaks_stops_the_program_with_its_cause(self, engine: Engine, eileen: References) -> None:
         class Broken(Waiting):
@@ -376,6 +398,24 @@ class TestTrouble:
                 Pipeline([source], settings(), engine, references) as pipeline,
             ):
                 results(pipeline)
+
+    def test_a_gallery_that_cannot_be_read_for_a_moment_leaves_the_people_of_before(
+        self, engine: Engine, eileen: References, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("realtime.flow.pipeline.REFRESH_S", 0.0)
+        asked: list[int] = []
+
+        def gallery() -> References:
+            asked.append(1)
+            if len(asked) > 2:
+                raise GalleryError("people.sqlite: is locked by another program")
+            return eileen
+
+        with Pipeline([ArraySource(film())], settings(), engine, gallery) as pipeline:
+            found = results(pipeline)
+        assert len(found) == 45
+        assert names(found[-1]) == {"Eileen"}
+        assert len(asked) == 3, "it is asked again only after some patience"
 
     def test_a_model_of_an_unknown_template_is_refused(self, engine: Engine, eileen: References) -> None:
         other = Waiting(engine)

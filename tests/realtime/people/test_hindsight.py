@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.faces.tracking import Followed
-from realtime.people.hindsight import MAX_FRAMES, Hindsight, Seen, without
+from realtime.people.hindsight import Hindsight, Seen, without
 from realtime.people.identity import Revision
 from realtime.records import Sighting
 from tests.realtime.pictures import frame_of
@@ -167,7 +167,7 @@ class TestFrames:
         for index, (count, hide, event) in enumerate(story):
             revision = {None: [], "named": [named(1, "Ana", 0.0)], "back": [taken_back(1, index / FPS / 2)]}[event]
             film.push(*[face(t + 1) for t in range(count)], hidden=[1] if hide and count else [], revisions=revision)
-            assert len(film.hindsight._held) <= MAX_FRAMES
+            assert len(film.hindsight._held) <= 1 + seconds * FPS
         film.end()
         assert [followed.frame.index for followed, _ in film.out] == list(range(len(story)))
         for (count, _, _), (_, sightings) in zip(story, film.out, strict=True):
@@ -179,9 +179,10 @@ class TestFrames:
             film.push()
             assert len(film.out) == max(0, index - 2)
 
-    def test_no_more_are_held_than_fit_in_memory(self) -> None:
+    def test_no_more_are_held_than_fit_in_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("realtime.people.hindsight.HELD_BYTES", 20 * PICTURE.shape[0] * PICTURE.shape[1] * 4.5)
         film = Film(10.0)
-        for _ in range(MAX_FRAMES + 7):
+        for _ in range(27):
             film.push()
         assert len(film.out) == 7
 

@@ -415,6 +415,31 @@ class TestForgetting:
         assert len(identity.views_ND) == len(identity.weights_N) <= 12
 
 
+class TestTentative:
+    FACES = (face(5), face(8, tentative=True))
+
+    def test_takes_no_name_from_a_sure_face(self) -> None:
+        scene = Scene()
+        near, nearer = away(ANA, 0.05), axis(ANA)
+        for _ in range(20):
+            sure, tentative = scene.step({5: near, 8: nearer}, self.FACES)
+        assert (sure.name, tentative.name) == ("Ana", None)
+
+    def test_is_shown_when_it_is_somebodys_who_is_enrolled(self) -> None:
+        scene = Scene()
+        for _ in range(20):
+            scene.step({5: axis(7), 8: axis(ANA)}, self.FACES)
+        followed = Followed(frame=frame_of(PICTURE, 20), faces=self.FACES)
+        assert scene.people.tentative(followed) == frozenset()
+
+    def test_of_two_on_one_person_only_one_bears_the_name(self) -> None:
+        scene = Scene()
+        faces = (face(5, tentative=True), face(8, tentative=True))
+        for _ in range(20):
+            seen = scene.step({5: axis(ANA), 8: away(ANA, 0.05)}, faces)
+        assert [each.name for each in seen] == ["Ana", None]
+
+
 class TestRevisions:
     def test_a_name_won_reaches_back_to_the_tracks_birth(self) -> None:
         scene = Scene()
