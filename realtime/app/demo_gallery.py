@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from engines.engine import Engine
 from engines.store import cache_dir
 from realtime.errors import RealtimeError
 from realtime.settings import Settings
-
-NAME: Final = "Eileen Collins"
 
 
 def demo_gallery_path(settings: Settings, engine: Engine) -> Path:
@@ -19,7 +16,7 @@ def demo_gallery_path(settings: Settings, engine: Engine) -> Path:
     Raises:
         RealtimeError: the portrait is missing, or no face is found in it.
     """
-    from realtime.capture.demo import demo_photo
+    from realtime.capture.demo import DEMO_NAME, demo_photo
     from realtime.faces.analysis import FaceAnalyser
     from realtime.faces.detection import open_detector
     from realtime.faces.landmarks import Landmarker
@@ -34,7 +31,7 @@ def demo_gallery_path(settings: Settings, engine: Engine) -> Path:
         analyser = FaceAnalyser(
             open_detector(settings.detect, photos=True), Landmarker(settings.align.landmarks), engine
         )
-        outcome = Enroller(gallery, analyser, settings).enroll(Wish(path=photo, name=NAME))
+        outcome = Enroller(gallery, analyser, settings).enroll(Wish(path=photo, name=DEMO_NAME))
         if not isinstance(outcome, Accepted):
             raise RealtimeError(f"the demo's portrait was refused: {outcome.message}")
     return path
