@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.dlib_networks import Detector, Network, read_mmod, read_resnet
+from engines.dlib.networks import Detector, Network, read_mmod, read_resnet
 from engines.models import CNN_DETECTOR, DEFAULT, find_weights, known_model
 from engines.store import CACHE_VARIABLE
 

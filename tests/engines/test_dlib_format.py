@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.dlib_format import Reader
+from engines.dlib.format import Reader
 from engines.errors import ModelFileError
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engines.dlib_graphs import folded
-from engines.dlib_networks import Detector, Network, parse_mmod, parse_resnet, read_mmod, read_resnet
+from engines.dlib.descriptor_graph import folded
+from engines.dlib.networks import Detector, Network, parse_mmod, parse_resnet, read_mmod, read_resnet
 from engines.errors import ModelFileError
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

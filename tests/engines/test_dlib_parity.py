@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.dlib_detector import MAX_SIZES, CnnDetector
+from engines.dlib.detector import MAX_SIZES, CnnDetector
 from engines.engine import Engine, open_model
 from engines.store import default_model
 

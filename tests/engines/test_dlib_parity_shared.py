@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engines.dlib_detector import CnnDetector
+from engines.dlib.detector import CnnDetector
 from engines.engine import open_model
 from engines.models import find_weights
 from engines.store import default_model

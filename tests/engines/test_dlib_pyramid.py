@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.dlib_detector import round_half_away, suppress
-from engines.dlib_pyramid import layout, to_frame
+from engines.dlib.detector import round_half_away, suppress
+from engines.dlib.pyramid import layout, to_frame
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """dlib's CNN face detector as an ONNX graph for one frame size.
 
-Enters: the layers read by ``dlib_networks`` and a pyramid's layout. Leaves: a graph from one uint8 RGB frame
+Enters: the layers read by ``engines.dlib.networks`` and a pyramid's layout. Leaves: a graph from one uint8 RGB frame
 (1, H, W, 3) to the detector's scores (1, 1, h, w), one for every 8x8 pixels of the tiled pyramid. The pyramid is built
 inside: each level is resized from the one before it, as dlib does.
 """
@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 import onnx
 
-from engines.dlib_graphs import convolution, normalise
-from engines.dlib_networks import Layer, Network
-from engines.dlib_pyramid import Pyramid
-from engines.onnx_builder import GraphBuilder
+from engines.dlib.descriptor_graph import convolution, normalise
+from engines.dlib.networks import Layer, Network
+from engines.dlib.pyramid import Pyramid
+from engines.graphs.builder import GraphBuilder
 
 CELL: Final = 8
 """Pixels of the canvas from one score to the next: three convolutions of stride 2."""

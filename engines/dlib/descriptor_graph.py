@@ -1,6 +1,6 @@
 """dlib's face descriptor as an ONNX graph.
 
-Enters: the layers read by ``dlib_networks``. Leaves: a graph from uint8 RGB chips (N, 150, 150, 3) to float32
+Enters: the layers read by ``engines.dlib.networks``. Leaves: a graph from uint8 RGB chips (N, 150, 150, 3) to float32
 embeddings (N, 128), any N, normalisation inside, affine layers folded into the convolutions before them.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from engines.dlib_networks import Layer, Network
+from engines.dlib.networks import Layer, Network
 from engines.errors import ModelFileError
-from engines.onnx_builder import GraphBuilder
+from engines.graphs.builder import GraphBuilder
 
 CHIP: Final = 150
 """Side of the input, pixels."""
@@ -35,7 +35,7 @@ def embedding_graph(network: Network, *, unit_length: bool, mirrored: bool) -> o
     """The descriptor.
 
     Args:
-        network: what ``dlib_networks.read_resnet`` returned.
+        network: what ``engines.dlib.networks.read_resnet`` returned.
         unit_length: divide each embedding by its length; dlib does not.
         mirrored: the mean of the embeddings of the chip and of its mirror image.
 

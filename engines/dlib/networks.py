@@ -2,7 +2,7 @@
 
 Enters: ``dlib_face_recognition_resnet_model_v1.dat`` or ``mmod_human_face_detector.dat``. Leaves: their layers with
 float32 weights. The files nest from the outermost layer to the input and back; since the layer list is known
-(``dlib_layers``), one loop goes in and one comes out, and no file can make the reader recurse or allocate.
+(``engines.dlib.layers``), one loop goes in and one comes out, and no file can make the reader recurse or allocate.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.dlib_format import Reader
-from engines.dlib_layers import MMOD, RESNET, Spec
+from engines.dlib.format import Reader
+from engines.dlib.layers import MMOD, RESNET, Spec
 from engines.errors import ModelFileError
 
 MAX_FILE_BYTES: Final = 64 << 20

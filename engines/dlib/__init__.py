@@ -1,0 +1,1 @@
+"""dlib's pretrained networks without dlib: read from their own files, written as ONNX graphs."""
