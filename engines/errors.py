@@ -11,3 +11,15 @@ class ModelFileError(EngineError):
 
 class RuntimeMissing(EngineError):  # noqa: N818 - reads better where it is raised
     """The runtime that was asked for is not installed or does not work on this machine."""
+
+
+class OutOfDeviceMemory(EngineError):  # noqa: N818 - reads better where it is raised
+    """A batch does not fit into the device's memory; a smaller one may."""
+
+
+class DeviceLost(EngineError):  # noqa: N818 - reads better where it is raised
+    """The device or its driver is gone: nothing more can run on it in this process."""
+
+
+class GateFailed(EngineError):  # noqa: N818 - reads better where it is raised
+    """A runtime's answers differ from the reference's by more than its precision may."""

@@ -6,10 +6,12 @@ was checked against. A file with tensors outside itself is refused: nothing that
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +30,7 @@ MAX_MODEL_BYTES: Final = (1 << 31) - 1
 """What protobuf can hold."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelFile:
     """A checked model: the bytes for a runtime, the promise, and the words that name it in messages."""
 
@@ -36,10 +38,15 @@ class ModelFile:
     manifest: Manifest
     where: str
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the content, 64 hex digits: what everything that is built from the file is kept under."""
+        return hashlib.sha256(self.content).hexdigest()
+
 
 def dlib_manifest(known: KnownModel, *, unit_length: bool, mirrored: bool) -> Manifest:
     """What the converted descriptor promises; the threshold holds only for the form at which it was set."""
-    from engines.dlib_graphs import CHIP, DIMENSIONS
+    from engines.dlib.descriptor_graph import CHIP, DIMENSIONS
 
     measured = (unit_length, mirrored) == (known.unit_length, known.mirrored)
     source = known.threshold_source if measured else f"set for another form of this model ({known.threshold_source})"
@@ -67,8 +74,8 @@ def dlib_model(known: KnownModel, weights: Path, manifest: Manifest) -> bytes:
     Raises:
         ModelFileError: the weights are missing, damaged or not the ones that the manifest names.
     """
-    from engines.dlib_graphs import embedding_graph
-    from engines.dlib_networks import read_resnet
+    from engines.dlib.descriptor_graph import embedding_graph
+    from engines.dlib.networks import read_resnet
 
     network = read_resnet(weights)
     if network.sha256 != manifest.weights_sha256:
@@ -150,20 +157,22 @@ def check_model(content: bytes, where: str) -> ModelFile:
         raise ModelFileError(f"{where}: is not a whole ONNX file; export or download it again") from err
     if not model.HasField("graph"):
         raise ModelFileError(f"{where}: is not an ONNX model; give an .onnx file made by `python -m engines export`")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
+    if not all_text(model):
+        raise ModelFileError(f"{where}: holds names that are no text; it is damaged, get the file again")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(model)):
         raise ModelFileError(f"{where}: its weights lie in other files; save the model as one file and export it again")
     promises = [prop.value for prop in model.metadata_props if prop.key == METADATA_KEY]
     if len(promises) != 1:
         raise ModelFileError(
             f"{where}: holds no realtime manifest, so its input, alignment and threshold are unknown; "
-            "export the model with `python -m engines export`"
+            "`python -m engines adopt` takes a foreign model in"
         )
     manifest = Manifest.from_json(promises[0], where)
     _check_graph(model.graph, manifest, where)
     return ModelFile(content, manifest, where)
 
 
-def _tensors(message: Any) -> Iterator[Any]:
+def tensors(message: Any) -> Iterator[Any]:
     """Every tensor anywhere in a model: initialisers, attributes, subgraphs, functions; without recursion."""
     from onnx import TensorProto
 
@@ -176,6 +185,19 @@ def _tensors(message: Any) -> Iterator[Any]:
         for field, value in current.ListFields():
             if field.message_type is not None:
                 waiting.extend([value] if hasattr(value, "ListFields") else value)
+
+
+def all_text(model: Any) -> bool:
+    """Protobuf gives bytes where a string is not UTF-8, and a runtime's answer to that is a traceback."""
+    waiting: list[Any] = [model]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            values = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+            if field.message_type is not None:
+                waiting.extend(values)
+            elif field.type == field.TYPE_STRING and not all(isinstance(one, str) for one in values):
+                return False
+    return True
 
 
 def _check_graph(graph: Any, manifest: Manifest, where: str) -> None:
@@ -191,7 +213,8 @@ def _check_graph(graph: Any, manifest: Manifest, where: str) -> None:
         found = [_described(value) for value in values]
         if len(values) != 1 or found[0][0] != kind or found[0][1][1:] != shape or found[0][1][0] > 0:
             promised = "x".join(map(str, ("N", *shape)))
-            got = "; ".join(f"{TensorProto.DataType.Name(k)} {'x'.join(str(d or 'N') for d in s)}" for k, s in found)
+            kinds = {number: name for name, number in TensorProto.DataType.items()}
+            got = "; ".join(f"{kinds.get(k, 'no type')} {'x'.join(str(d or 'N') for d in s)}" for k, s in found)
             raise ModelFileError(
                 f"{where}: should {what} ({promised}, as its manifest says) but has {got or 'nothing'}; "
                 "export the model again"

@@ -15,8 +15,10 @@ from typing import Any, Final
 
 from engines.errors import ModelFileError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Version of the manifest's fields; a file with a higher one is refused, not half understood."""
+
+FILE_PRECISIONS: Final = ("fp32", "mixed-fp16", "int8")
 
 METADATA_KEY: Final = "realtime.manifest"
 """Key under which the JSON stands in the ONNX file's ``metadata_props``."""
@@ -51,6 +53,10 @@ class Manifest:
     licence: str
     training_set: str | None = None
     distance: str = "squared_l2"
+    precision: str = "fp32"
+    """Of the arithmetic inside the file: ``fp32``, ``mixed-fp16`` or ``int8``."""
+    calibrated_on: str = ""
+    """int8 only: how many aligned faces its ranges come from, and whose."""
     tools: str = ""
     """Versions of what wrote the file."""
     schema: int = SCHEMA
@@ -62,12 +68,17 @@ class Manifest:
             raise ValueError(f"dimensions {self.dimensions} and input_size {self.input_size} must be positive")
         if not 0 < self.threshold < math.inf:
             raise ValueError(f"threshold is {self.threshold}; a squared distance above 0 is needed")
+        if self.precision not in FILE_PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; known are {', '.join(FILE_PRECISIONS)}")
         if self.distance != "squared_l2":
             raise ValueError(f"distance is {self.distance!r}; this version compares by 'squared_l2' only")
 
     @property
     def model_id(self) -> str:
-        """Which embeddings may be compared: same weights, same template, same form of output. 16 hex digits."""
+        """Which embeddings may be compared: same weights, same template, same form of output. 16 hex digits.
+
+        Precision is no part of it: what ``engines.verification`` lets pass may be compared across precisions.
+        """
         parts = (self.weights_sha256, self.template, self.dimensions, self.unit_length, self.mirrored)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Models on ONNX Runtime's CPU provider, fp32.
+"""Models on ONNX Runtime's CPU provider, fp32 or int8.
 
 Enters: ONNX bytes. Leaves: a ``Session``. Its threads sleep between calls: a pool that spins would take a core from
 decoding and detection.
@@ -7,13 +7,16 @@ decoding and detection.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError, ModelFileError, RuntimeMissing
 from engines.quiet import import_quietly
+from engines.runtimes.int8 import int8_obstacle
+
+PRECISIONS: Final = ("fp32", "int8")
 
 
 def version() -> str:
@@ -26,7 +29,15 @@ def version() -> str:
 
 
 def obstacle(precision: str) -> str | None:
-    return None if precision == "fp32" else "onnxruntime runs fp32 only"
+    """int8 without instructions for it is no faster."""
+    if precision not in PRECISIONS:
+        return f"onnxruntime runs {' and '.join(PRECISIONS)} only"
+    return int8_obstacle() if precision == "int8" else None
+
+
+def ready(content: bytes, precision: str) -> bool:
+    """Nothing has to be built."""
+    return True
 
 
 def open_session(model: bytes, where: str, *, precision: str, threads: int) -> OnnxRuntimeSession:
@@ -35,6 +46,16 @@ def open_session(model: bytes, where: str, *, precision: str, threads: int) -> O
     Raises:
         ModelFileError: the runtime refuses the graph.
     """
+    return OnnxRuntimeSession(compiled(model, where, threads), where)
+
+
+def compiled(model: bytes, where: str, threads: int) -> Any:
+    """The library's own session, for who wants more outputs than one.
+
+    Raises:
+        ModelFileError: the runtime refuses the graph.
+        RuntimeMissing: as ``version``.
+    """
     library = _library()
     options = library.SessionOptions()
     options.intra_op_num_threads = threads
@@ -42,30 +63,41 @@ def open_session(model: bytes, where: str, *, precision: str, threads: int) -> O
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except _errors() as err:
         raise ModelFileError(
             f"{where}: onnxruntime cannot load it ({_first_line(err)}); export the model again"
         ) from err
-    return OnnxRuntimeSession(session, where)
+
+
+def outputs(session: Any, where: str, names: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Named outputs of one run of a ``compiled`` session.
+
+    Raises:
+        EngineError: the runtime failed.
+    """
+    try:
+        values: list[NDArray[np.float32]] = session.run(names, {session.get_inputs()[0].name: images})
+    except _errors() as err:
+        raise EngineError(f"{where}: onnxruntime failed ({_first_line(err)}); try another runtime") from err
+    return values
 
 
 class OnnxRuntimeSession:
     """One graph; the runtime returns fresh arrays."""
 
+    max_batch: Final = 32
+    """Larger batches are no faster on a processor, and memory grows with them."""
+
     def __init__(self, session: Any, where: str) -> None:
         self._session = session
         self._where = where
-        self._input: str = session.get_inputs()[0].name
+        self._output: str = session.get_outputs()[0].name
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._session is None:
             raise EngineError(f"{self._where}: the engine is closed; open it again")
-        try:
-            output: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
-        except _errors() as err:
-            raise EngineError(f"{self._where}: onnxruntime failed ({_first_line(err)}); try another runtime") from err
-        return output
+        return outputs(self._session, self._where, [self._output], images)[0]
 
     def close(self) -> None:
         self._session = None

@@ -118,7 +118,7 @@ def test_a_graph_that_breaks_its_promise_is_refused(model: onnx.ModelProto, word
 def test_a_model_without_a_manifest_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.onnx"
     path.write_bytes(tiny().SerializeToString())
-    with pytest.raises(ModelFileError, match=r"foreign\.onnx: holds no realtime manifest.*python -m engines export"):
+    with pytest.raises(ModelFileError, match=r"foreign\.onnx: holds no realtime manifest.*python -m engines adopt"):
         open_engine(path)
 
 
