@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ class View(Protocol):
     def crop_SS3(self) -> RGB_HW3: ...
     @property
     def quality(self) -> Quality: ...
+
+
+AnyView = TypeVar("AnyView", bound=View)
 
 
 class Analyser(Protocol):
@@ -75,7 +78,7 @@ class Embedded:
         return len(self.names)
 
 
-def choose_view(views: Sequence[View], width: int, height: int) -> View | None:
+def choose_view(views: Sequence[AnyView], width: int, height: int) -> AnyView | None:
     """Whom a photo is of: the largest face over the picture's centre, else the largest; None without faces."""
     for view in views:
         x1, y1, x2, y2 = view.box

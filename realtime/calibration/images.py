@@ -32,6 +32,7 @@ class Item:
     name: str
     """``person/file.jpg``, unique in the set."""
     person: str
+    """Empty where the photo lies in no folder."""
 
 
 class ImageSet(Protocol):
@@ -54,26 +55,31 @@ class ImageSet(Protocol):
     def close(self) -> None: ...
 
 
-def open_set(path: Path) -> ImageSet:
+def open_set(path: Path, *, labelled: bool = True) -> ImageSet:
     """A folder ``person/image.jpg`` (at any depth: the person is the last folder) or a tar of one.
+
+    Args:
+        path: of the folder or the tar.
+        labelled: pass over photos that lie in no person's folder.
 
     Raises:
         RealtimeError: nothing there, neither folder nor tar, or no photo in it.
     """
     if path.is_dir():
-        images: ImageSet = FolderSet(path)
+        images: ImageSet = FolderSet(path, labelled=labelled)
     elif path.is_file():
-        images = TarSet(path)
+        images = TarSet(path, labelled=labelled)
     else:
         raise RealtimeError(f"{path}: no such folder or tar; give a folder with a subfolder of photos for each person")
     if not images.items:
         images.close()
-        raise RealtimeError(f"{path}: no photos in it; expected person/image.jpg for each person")
+        form = "; expected person/image.jpg for each person" if labelled else ""
+        raise RealtimeError(f"{path}: no photos in it{form}")
     return images
 
 
 class FolderSet:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, labelled: bool = True) -> None:
         self._folder = folder
         items: list[Item] = []
         self.passed_over: dict[str, str] = {}
@@ -85,7 +91,7 @@ class FolderSet:
                 name = path.relative_to(folder).as_posix()
                 status = path.stat()
                 digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
-                item = _item(PurePosixPath(name), self.passed_over)
+                item = _item(PurePosixPath(name), self.passed_over, labelled=labelled)
                 if item is not None:
                     items.append(item)
         self.items = tuple(items)
@@ -99,8 +105,9 @@ class FolderSet:
 
 
 class TarSet:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, labelled: bool = True) -> None:
         self._path = path
+        self._labelled = labelled
         self.passed_over: dict[str, str] = {}
         opened = ExitStack()
         try:
@@ -138,7 +145,7 @@ class TarSet:
         elif path.as_posix() in self._members:
             self.passed_over[member.name] = "a second member of this name"
         else:
-            return _item(path, self.passed_over)
+            return _item(path, self.passed_over, labelled=self._labelled)
         return None
 
     def read(self, item: Item) -> RGB_HW3:
@@ -154,12 +161,12 @@ class TarSet:
         self._tar.close()
 
 
-def _item(path: PurePosixPath, passed_over: dict[str, str]) -> Item | None:
+def _item(path: PurePosixPath, passed_over: dict[str, str], *, labelled: bool) -> Item | None:
     name = path.as_posix()
     if path.name.startswith(".") or path.suffix.lower() not in PHOTO_SUFFIXES:
         passed_over[name] = "not a photo by its name"
         return None
-    if len(path.parts) < 2:
+    if len(path.parts) < 2 and labelled:
         passed_over[name] = "not in a person's folder"
         return None
-    return Item(name=name, person=path.parts[-2])
+    return Item(name=name, person=path.parts[-2] if len(path.parts) > 1 else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
+
 from realtime.calibration.embeddings import NO_FACE
 from realtime.calibration.run import Calibration
 from realtime.calibration.trial import Trial
@@ -58,8 +60,8 @@ def _points(calibration: Calibration) -> Iterator[str]:
         )
     if not calibration.points:
         yield "the set is too small for any of the rates"
-    elif calibration.listed is not None and calibration.listed.failed:
-        yield f"listed pairs with a photo without embedding: {calibration.listed.failed}, counted as not matched"
+    elif calibration.listed is not None and (failed := int(np.isinf(calibration.listed.mated).sum())):
+        yield f"listed mated pairs with a photo without embedding: {failed}, counted as not matched"
 
 
 def _trials(calibration: Calibration, rate: float, margin: float) -> Iterator[str]:

@@ -17,11 +17,11 @@ from typing import Any
 from engines.export import load_model, with_manifest, write_atomically
 from engines.manifest import Manifest
 from engines.store import cache_dir
+from engines.verification.pairs import Comparisons, compare, read_pairs
+from engines.verification.tails import MIN_MATCHES, OperatingPoint, Pairs, operating_points
 from realtime.calibration import RATES
 from realtime.calibration.embeddings import Embedded, cache_key, embed_set, join, load, save
 from realtime.calibration.images import ImageSet, open_set
-from realtime.calibration.pairs import MatedPairs, mated_pairs
-from realtime.calibration.tails import MIN_MATCHES, OperatingPoint, Pairs, operating_points
 from realtime.calibration.trial import Trial, trials
 from realtime.errors import RealtimeError
 from realtime.settings import Settings
@@ -45,7 +45,7 @@ class Calibration:
     pairs: Pairs
     points: tuple[OperatingPoint, ...]
     """By falling rate."""
-    listed: MatedPairs | None
+    listed: Comparisons | None
     trials: tuple[Trial, ...]
 
     def point(self, rate: float) -> OperatingPoint:
@@ -107,8 +107,8 @@ def calibrate(
     """Embed the set (or take its cached embeddings) and measure.
 
     Raises:
-        RealtimeError: no usable set, nobody in it, or a broken list of pairs.
-        EngineError: the model cannot be loaded.
+        RealtimeError: no usable set, or nobody in it.
+        EngineError: the model cannot be loaded, or a broken list of pairs.
     """
     from realtime.faces.analysis import open_analyser
 
@@ -148,7 +148,7 @@ def measure(
         failures={**(passed_over or {}), **embedded.failures},
         pairs=pairs,
         points=tuple(points),
-        listed=None if pairs_file is None else mated_pairs(pairs_file, embedded),
+        listed=None if pairs_file is None else _listed(pairs_file, embedded),
         trials=tuple(
             trials(
                 embedded.embeddings_ND,
@@ -158,6 +158,10 @@ def measure(
             )
         ),
     )
+
+
+def _listed(pairs_file: Path, embedded: Embedded) -> Comparisons:
+    return compare(read_pairs(pairs_file), embedded.names, embedded.failures, embedded.embeddings_ND)
 
 
 def embed_cached(images: ImageSet, analyser: Any, cache: Path, progress: Progress) -> Embedded:

@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from realtime.calibration.tails import MIN_MATCHES, collect_tail, count_pairs, threshold_at
+from engines.verification.tails import MIN_MATCHES, collect_tail, count_pairs, threshold_at
 from realtime.people.matching import Matches, References, match
 
 # N photos; M references; D embedding

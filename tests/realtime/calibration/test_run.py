@@ -18,7 +18,6 @@ from engines.manifest import Manifest
 from engines.store import default_model
 from realtime.calibration.embeddings import CHUNK, NO_FACE, Embedded, choose_view, embed_set, join, load, save
 from realtime.calibration.images import open_set
-from realtime.calibration.pairs import mated_pairs
 from realtime.calibration.report import models_yaml_lines, report
 from realtime.calibration.run import calibrate, embed_cached, measure, write_threshold
 from realtime.errors import RealtimeError
@@ -192,20 +191,13 @@ def test_one_person_cannot_be_told_from_anybody(embedded: Embedded) -> None:
 def test_listed_pairs_count_failures_as_not_matched(tmp_path: Path, embedded: Embedded) -> None:
     failed = replace(embedded, failures={"p00/p00_0099.png": NO_FACE})
     path = tmp_path / "pairs.txt"
-    path.write_text("10\t300\np00\t1\t2\np01\t1\t5\np00\t1\t99\np00\t1\tp01\t2\nabsent\t1\t2\n")
-    pairs = mated_pairs(path, failed)
-    assert (len(pairs.distances_T), pairs.failed) == (2, 1)
-    expected = [((embedded.embeddings_ND[a] - embedded.embeddings_ND[b]) ** 2).sum() for a, b in ((0, 1), (5, 9))]
-    assert pairs.distances_T.tolist() == pytest.approx(expected)
-    assert pairs.share_below(10.0) == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize("text", ["", "nobody 1 2\n", "p00 one two\n"])
-def test_a_list_without_a_pair_of_the_set_is_refused(tmp_path: Path, embedded: Embedded, text: str) -> None:
-    path = tmp_path / "pairs.txt"
-    path.write_text(text)
-    with pytest.raises(RealtimeError, match="none of its pairs"):
-        mated_pairs(path, embedded)
+    path.write_text("p00\t1\t2\np01\t1\t5\np00\t1\t99\np00\t1\tp01\t2\nabsent\t1\t2\n")
+    found = measure(failed, manifest(), "test", set_name="people", pairs_file=path, rates=[1e-2])
+    assert found.listed is not None
+    assert (len(found.listed.mated), int(np.isinf(found.listed.mated).sum()), found.listed.absent) == (3, 1, 1)
+    assert found.listed.share_below(10.0) == pytest.approx(2 / 3)
+    assert found.to_json()["points"][0]["listed_tar"] == found.listed.share_below(found.point(1e-2).threshold)
+    assert "listed mated pairs with a photo without embedding: 1" in report(found, rate=1e-2, margin=0.04)
 
 
 def test_the_report_and_the_json_say_the_same(embedded: Embedded) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.verification.bootstrap import cross_comparisons, draws, interval
+
 # N embeddings; D their length; B bins of a histogram; T pairs in the tail
 Float32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -31,8 +33,6 @@ DECIMALS: Final = 4
 
 MIN_MATCHES: Final = 10
 """False matches that a rate must allow in a set; with fewer the set is too small to measure that rate."""
-
-BOOTSTRAPS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,35 +88,43 @@ class OperatingPoint:
         return self.false_matches / self.non_mated
 
 
-def count_pairs(embeddings_ND: Float32, persons_N: Ints, *, block: int = BLOCK) -> Pairs:
+def count_pairs(
+    embeddings_ND: Float32, persons_N: Ints, *, others_ND: Float32 | None = None, block: int = BLOCK
+) -> Pairs:
     """Histogram all pairs of a set.
 
     Args:
         embeddings_ND: (N, D) float32.
         persons_N: (N,) who each is of, any integers.
+        others_ND: the same photos by another engine: pairs are then of one engine's embedding with the other's, both
+            ways round, so twice as many.
 
     Raises:
         ValueError: shapes that do not fit, or an embedding that is not finite.
     """
-    _check(embeddings_ND, persons_N)
-    longest = float(np.linalg.norm(embeddings_ND, axis=1).max(initial=0.5))
+    _check(embeddings_ND, persons_N, others_ND)
+    longest = max(
+        float(np.linalg.norm(each, axis=1).max(initial=0.5)) for each in (embeddings_ND, _or(others_ND, embeddings_ND))
+    )
     width = FINEST_BIN
     while (bins := math.floor((2 * longest) ** 2 / width) + 2) > MAX_BINS:
         width *= 2
     all_B, mated_B = np.zeros(bins, dtype=np.int64), np.zeros(bins, dtype=np.int64)
     scale = np.float32(1 / width)
-    for block_pairs in _blocks(embeddings_ND, persons_N, block):
+    for block_pairs in _blocks(embeddings_ND, persons_N, block, others_ND):
         bin_T = np.minimum((block_pairs.distances_T * scale).astype(np.int64), bins - 1)
         all_B += np.bincount(bin_T, minlength=bins)
         mated_B += np.bincount(bin_T[block_pairs.mated_T], minlength=bins)
     return Pairs(width=width, mated_B=mated_B, non_mated_B=all_B - mated_B)
 
 
-def collect_tail(embeddings_ND: Float32, persons_N: Ints, below: float, *, block: int = BLOCK) -> Tail:
-    """Every non-mated pair with a squared distance under ``below``, sorted."""
-    _check(embeddings_ND, persons_N)
+def collect_tail(
+    embeddings_ND: Float32, persons_N: Ints, below: float, *, others_ND: Float32 | None = None, block: int = BLOCK
+) -> Tail:
+    """Every non-mated pair with a squared distance under ``below``, sorted; as ``count_pairs``."""
+    _check(embeddings_ND, persons_N, others_ND)
     parts: list[tuple[Float32, Ints, Ints]] = []
-    for pairs in _blocks(embeddings_ND, persons_N, block):
+    for pairs in _blocks(embeddings_ND, persons_N, block, others_ND):
         near = np.flatnonzero((pairs.distances_T < np.float32(below)) & ~pairs.mated_T)
         first, second = pairs.ends(near)
         parts.append((pairs.distances_T[near], persons_N[first], persons_N[second]))
@@ -176,24 +184,17 @@ def _share_below(pairs: Pairs, threshold: float) -> float | None:
 
 
 def _interval(tail: Tail, matches: int, non_mated: int, sizes: tuple[Any, Any], seed: int) -> tuple[float, float]:
-    """95 % interval of the false match rate: people are drawn again with replacement, and their pairs with them.
-
-    Pairs share people, so an interval that takes them as independent (Wilson's) is too narrow by an order of magnitude.
-    """
+    """95 % interval of the false match rate over other people."""
     if not matches:
         return 0.0, 3 / non_mated  # rule of three
     people, counts = sizes
     first = np.searchsorted(people, tail.first_T[:matches])
     second = np.searchsorted(people, tail.second_T[:matches])
-    generator = np.random.default_rng(seed)
-    rates = np.empty(BOOTSTRAPS)
-    for k in range(BOOTSTRAPS):
-        weights = np.bincount(generator.integers(0, len(people), len(people)), minlength=len(people)).astype(float)
-        images = weights * counts
-        comparisons = (images.sum() ** 2 - (images**2).sum()) / 2
-        rates[k] = (weights[first] * weights[second]).sum() / comparisons if comparisons else 0.0
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)
+    rates = []
+    for drawn_P in draws(len(people), seed=seed):
+        comparisons = cross_comparisons(counts, drawn_P)
+        rates.append((drawn_P[first] * drawn_P[second]).sum() / comparisons if comparisons else 0.0)
+    return interval(np.array(rates))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,18 +214,22 @@ class _BlockPairs:
         return self.rows[row], self.columns[column]
 
 
-def _blocks(embeddings_ND: Float32, persons_N: Ints, block: int) -> Iterator[_BlockPairs]:
-    """All unordered pairs, each once. The same call gives the same floats, so two passes agree on every count."""
-    norms_N = np.einsum("nd,nd->n", embeddings_ND, embeddings_ND)
+def _blocks(
+    embeddings_ND: Float32, persons_N: Ints, block: int, others_ND: Float32 | None = None
+) -> Iterator[_BlockPairs]:
+    """All unordered pairs, each once; with ``others_ND`` all pairs of two photos, both ways round. The same call gives
+    the same floats, so two passes agree on every count."""
+    second_ND = _or(others_ND, embeddings_ND)
+    norms_N, others_N = (np.einsum("nd,nd->n", each, each) for each in (embeddings_ND, second_ND))
     count = len(embeddings_ND)
     for top in range(0, count, block):
         rows = np.arange(top, min(top + block, count))
-        for left in range(top, count, block):
+        for left in range(top if others_ND is None else 0, count, block):
             columns = np.arange(left, min(left + block, count))
-            products_RC = embeddings_ND[rows] @ embeddings_ND[columns].T
-            distances_RC = np.maximum(norms_N[rows, None] + norms_N[None, columns] - 2 * products_RC, 0)
+            products_RC = embeddings_ND[rows] @ second_ND[columns].T
+            distances_RC = np.maximum(norms_N[rows, None] + others_N[None, columns] - 2 * products_RC, 0)
             mated_RC = persons_N[rows, None] == persons_N[None, columns]
-            upper_T = np.flatnonzero(np.triu(np.ones(mated_RC.shape, dtype=bool), k=1)) if left == top else None
+            upper_T = np.flatnonzero(_counted(mated_RC.shape, whole=others_ND is not None)) if left == top else None
             chosen: Any = slice(None) if upper_T is None else upper_T
             yield _BlockPairs(
                 distances_T=distances_RC.ravel()[chosen],
@@ -235,10 +240,22 @@ def _blocks(embeddings_ND: Float32, persons_N: Ints, block: int) -> Iterator[_Bl
             )
 
 
-def _check(embeddings_ND: Float32, persons_N: Ints) -> None:
-    if embeddings_ND.ndim != 2 or embeddings_ND.dtype != np.float32:
-        raise ValueError(f"embeddings must be float32 (N, D), but got {embeddings_ND.dtype} {embeddings_ND.shape}")
+def _counted(shape: tuple[int, ...], *, whole: bool) -> NDArray[np.bool_]:
+    """Of a block on the diagonal: what lies above it, or all but a photo with itself."""
+    square = np.ones(shape, dtype=bool)
+    above: NDArray[np.bool_] = np.triu(square, k=1)
+    return above | np.tril(square, k=-1) if whole else above
+
+
+def _or(others_ND: Float32 | None, embeddings_ND: Float32) -> Float32:
+    return embeddings_ND if others_ND is None else others_ND
+
+
+def _check(embeddings_ND: Float32, persons_N: Ints, others_ND: Float32 | None) -> None:
+    for each_ND in (embeddings_ND, _or(others_ND, embeddings_ND)):
+        if each_ND.ndim != 2 or each_ND.dtype != np.float32 or each_ND.shape != embeddings_ND.shape:
+            raise ValueError(f"embeddings must be float32 (N, D), but got {each_ND.dtype} {each_ND.shape}")
+        if not np.isfinite(each_ND).all():
+            raise ValueError("an embedding is not finite; the model or its file is broken")
     if persons_N.shape != embeddings_ND.shape[:1]:
         raise ValueError(f"{len(embeddings_ND)} embeddings need as many persons, got {persons_N.shape}")
-    if not np.isfinite(embeddings_ND).all():
-        raise ValueError("an embedding is not finite; the model or its file is broken")
