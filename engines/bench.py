@@ -1,159 +1,72 @@
-"""What dlib's networks cost here: the dlib wheel beside each runtime, in one run.
+"""What models cost on this machine: every runtime that works here beside what people use today, in one run.
 
-Enters: how many faces and rounds. Leaves: one row a contestant. Rounds are interleaved (everyone once, then everyone
-again), so that a busy neighbour slows all alike, and medians are taken.
+Enters: models, batches, threads. Leaves: a ``Bench``. Each contestant has a process of its own; they take turns, in
+another order each round, so that a busy neighbour slows all alike, and medians are taken. Plain matrix products take
+turns with them: they say what this machine can do at all.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+from engines.benchmark.contestants import Contestant, detectors, embedded, embedders, wanted_rows
+from engines.benchmark.report import format_rows, report
+from engines.benchmark.results import Bench, Row
+from engines.benchmark.turns import Progress, take_turns
+from engines.benchmark.usage import cores
+from engines.store import find_model
 
-from engines.dlib_detector import CnnDetector
-from engines.dlib_graphs import CHIP
-from engines.engine import open_model
-from engines.models import CNN_DETECTOR, DEFAULT, find_weights, known_model
-from engines.runtimes import describe_runtimes
-from engines.store import default_model
-
-FRAME: Final = (480, 640)
-"""Height and width of the detector's frame, pixels."""
-
-REFERENCE: Final = "dlib wheel"
+__all__ = ["Bench", "Row", "bench", "format_rows", "report"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One contestant at one task."""
-
-    task: str
-    """``embed 1``, ``embed 8`` (milliseconds a face), ``detect 640x480`` (milliseconds a frame)."""
-    engine: str
-    threads: int
-    median_ms: float
-    speed_up: float
-    """How many times faster than the dlib wheel in this run."""
-    rounds: int
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class _Contestant:
-    task: str
-    engine: str
-    threads: int
-    items: int
-    once: Callable[[], object]
-
-
-def bench_engines(*, faces: int = 8, repeats: int = 5, threads: int | None = None) -> list[Row]:
-    """Time every runtime that works here against the dlib wheel.
+def bench(
+    models: Sequence[str] = (),
+    *,
+    runtimes: Sequence[str] = ("all",),
+    batches: Sequence[int] = (1, 8, 64),
+    threads: int | None = None,
+    seconds: float = 0.5,
+    repeats: int = 5,
+    detector: bool = False,
+    progress: Progress = lambda title, done, total: None,
+) -> Bench:
+    """Measure.
 
     Args:
-        faces: of the larger batch; 1 is always measured too.
-        repeats: rounds, after one that warms up.
-        threads: of the runtimes, at most 2 if not given; the wheel has always one.
+        models: paths or names; none for the embedded descriptor in dlib's own form, and once in the product's.
+        runtimes: names of runtimes or of their rows, or ``all``.
+        batches: faces in a call.
+        threads: of the runtimes on the processor, at most 2 if not given.
+        seconds: for each contestant and batch in a round; one call at least.
+        repeats: rounds.
+        detector: dlib's CNN detector too.
+        progress: told what comes next.
 
     Raises:
-        ModelFileError: dlib's weights are not installed.
-        ValueError: ``faces``, ``repeats`` or ``threads`` below 1.
+        EngineError: a model cannot be read.
+        ValueError: an unknown runtime, or a number below 1.
     """
-    if faces < 1 or repeats < 1:
-        raise ValueError(f"faces is {faces} and repeats {repeats}; both must be at least 1")
-    threads = min(2, os.cpu_count() or 1) if threads is None else threads
-    noise = np.random.default_rng(0)
-    chips_NHWC = noise.integers(0, 256, (faces, CHIP, CHIP, 3), dtype=np.uint8)
-    frame_HW3 = noise.integers(0, 256, (*FRAME, 3), dtype=np.uint8)
-    contestants = [
-        *_embedders(chips_NHWC[:1], threads),
-        *(_embedders(chips_NHWC, threads) if faces > 1 else ()),
-        *_detectors(frame_HW3, threads),
-    ]
-    return _rows(contestants, _time(contestants, repeats), repeats)
-
-
-def format_rows(rows: list[Row]) -> str:
-    """A table for people."""
-    head = ("task", "engine", "threads", "median ms", "speed-up")
-    cells = [(r.task, r.engine, str(r.threads), f"{r.median_ms:.2f}", f"{r.speed_up:.1f}x") for r in rows]
-    widths = [max(len(line[i]) for line in (head, *cells)) for i in range(len(head))]
-    lines = []
-    for line in (head, *cells):
-        texts = (
-            cell.rjust(w) if i > 1 else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+    threads = min(2, cores()) if threads is None else threads
+    if not batches or min(threads, repeats, *batches) < 1 or seconds < 0:
+        raise ValueError(
+            f"threads is {threads}, repeats {repeats}, batches {list(batches)}, seconds {seconds}; "
+            "all but the seconds must be at least 1"
         )
-        lines.append("  ".join(texts).rstrip())
-    return "\n".join(lines)
+    rows, skipped = wanted_rows(runtimes)
+    contestants = _named(models, rows, batches, threads) if models else embedded(rows, batches, threads)
+    if detector:
+        contestants += detectors(rows, threads)
+    return take_turns(contestants, skipped, seconds=seconds, repeats=repeats, progress=progress)
 
 
-def _embedders(chips_NHWC: NDArray[np.uint8], threads: int) -> list[_Contestant]:
-    """dlib's own form (neither mirrored nor unit length), and last the form that the product uses."""
-    import dlib
-
-    task = f"embed {len(chips_NHWC)}"
-    network = dlib.face_recognition_model_v1(str(known_model(DEFAULT).weights_path()))
-    chips = list(chips_NHWC)
-    found = [_Contestant(task, REFERENCE, 1, len(chips), lambda: network.compute_face_descriptor(chips))]
-    plain, product = default_model(unit_length=False, mirrored=False), default_model()
-    forms = [(plain, pair, "") for pair in _pairs()] + [(product, _pairs()[0], ", mirrored")]
-    for model, (runtime, precision), note in forms:
-        engine = open_model(model, runtime=runtime, precision=precision, threads=threads)
-        name = f"{runtime} {precision}{note}"
-        found.append(_Contestant(task, name, threads, len(chips), lambda run=engine.run: run(chips_NHWC)))  # type: ignore[misc]
-    return found
-
-
-def _detectors(frame_HW3: NDArray[np.uint8], threads: int) -> list[_Contestant]:
-    import dlib
-
-    task = f"detect {frame_HW3.shape[1]}x{frame_HW3.shape[0]}"
-    wheel = dlib.cnn_face_detection_model_v1(str(find_weights(*CNN_DETECTOR)))
-    found = [_Contestant(task, REFERENCE, 1, 1, lambda: wheel(frame_HW3, 0))]
-    for runtime, precision in _pairs():
-        detector = CnnDetector(runtime=runtime, precision=precision, threads=threads)
-        name = f"{runtime} {precision}"
-        found.append(_Contestant(task, name, threads, 1, lambda run=detector.detect: run(frame_HW3)))  # type: ignore[misc]
-    return found
-
-
-def _pairs() -> list[tuple[str, str]]:
-    """Runtime and precision of everything that works here, fastest first."""
-    names = [info.name.split() for info in describe_runtimes() if info.available]
-    return [(runtime, precision) for runtime, precision in names]
-
-
-def _time(contestants: list[_Contestant], repeats: int) -> list[list[float]]:
-    """Seconds of each round, a list a contestant."""
-    taken: list[list[float]] = [[] for _ in contestants]
-    for contestant in contestants:
-        contestant.once()
-    for _ in range(repeats):
-        for contestant, seconds in zip(contestants, taken, strict=True):
-            start = time.perf_counter()
-            contestant.once()
-            seconds.append(time.perf_counter() - start)
-    return taken
-
-
-def _rows(contestants: list[_Contestant], taken: list[list[float]], repeats: int) -> list[Row]:
-    medians = [1e3 * float(np.median(seconds)) / c.items for c, seconds in zip(contestants, taken, strict=True)]
-    wheel = {c.task: ms for c, ms in zip(contestants, medians, strict=True) if c.engine == REFERENCE}
-    return [
-        Row(
-            task=c.task,
-            engine=c.engine,
-            threads=c.threads,
-            median_ms=round(ms, 3),
-            speed_up=round(wheel[c.task] / ms, 2),
-            rounds=repeats,
-        )
-        for c, ms in zip(contestants, medians, strict=True)
-    ]
+def _named(
+    models: Sequence[str], rows: Sequence[tuple[str, str]], batches: Sequence[int], threads: int
+) -> list[Contestant]:
+    """Two files of one name are told apart by their files."""
+    found = [(file, find_model(file)) for file in dict.fromkeys(models)]
+    names = [model.manifest.name for _, model in found]
+    contestants: list[Contestant] = []
+    for (file, model), name in zip(found, names, strict=True):
+        title = name if names.count(name) == 1 else f"{name} ({file})"
+        contestants += embedders(model, file, title, rows, batches, threads)
+    return contestants

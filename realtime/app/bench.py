@@ -169,14 +169,22 @@ def _loops(
 
 
 def _engines(json_file: Path | None) -> None:
-    from dataclasses import asdict
+    from tqdm import tqdm
 
-    from engines.bench import bench_engines, format_rows
-    from realtime.benchmark.usage import machine, machine_line
+    from engines.bench import bench, report
+    from engines.benchmark.usage import machine
 
-    rows = bench_engines()
-    print(f"{machine_line()}\n\n{format_rows(rows)}")
-    _save({"machine": machine(), "engines": [asdict(row) for row in rows]}, json_file)
+    with tqdm(unit="step", leave=False, disable=None) as bar:
+
+        def progress(title: str, done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            bar.set_description(title)
+
+        found = bench(batches=(1, 8), seconds=0.2, detector=True, progress=progress)
+    print(report(found))
+    values = found.as_json()
+    _save({"engines": values.pop("rows"), **values, "machine": machine() | values["machine"]}, json_file)
 
 
 def _detectors(
@@ -190,10 +198,10 @@ def _detectors(
 ) -> None:
     from dataclasses import asdict
 
+    from engines.benchmark.usage import machine, machine_line
     from realtime.benchmark.detectors import detect_all, detector_table
     from realtime.benchmark.report import aligned
     from realtime.benchmark.truth import load_truth
-    from realtime.benchmark.usage import machine, machine_line
 
     if truth is None:
         raise SettingsError("--detectors compares with the truth: add --truth FILE, and --clip FILE that it is of")
@@ -205,7 +213,7 @@ def _detectors(
     for row in detect_all(film, load_truth(truth), kinds, every=every):
         rows.append(row)
         _say(f"{row.kind} done")
-    print(machine_line())
+    print(machine_line(machine()))
     print(
         f"{film.name}, {rows[0].frames} frames, faces of {own.min_face_px} px at 720p and more; faces found / present\n"
     )
@@ -214,11 +222,11 @@ def _detectors(
 
 
 def _startup(film: Path, gallery: Path, repeat: int, overrides: list[str], json_file: Path | None) -> None:
+    from engines.benchmark.usage import machine, machine_line
     from realtime.benchmark.startup import time_starts
-    from realtime.benchmark.usage import machine, machine_line
 
     starts = time_starts(film, gallery, starts=repeat, overrides=tuple(overrides))
-    print(machine_line())
+    print(machine_line(machine()))
     each = ", ".join(f"{seconds:.2f}" for seconds in starts)
     print(f"first frame shown {median(starts):.2f} s after the command (median of {each})")
     _save({"machine": machine(), "first_frame_s": starts}, json_file)
@@ -231,9 +239,9 @@ def _soak(
 
     from tqdm import tqdm
 
+    from engines.benchmark.usage import machine, machine_line
     from realtime.benchmark.loops import Job
     from realtime.benchmark.soak import soak
-    from realtime.benchmark.usage import machine, machine_line
 
     job = Job(
         loop="pipeline", clip=str(film), photos=(), gallery=str(gallery), config=config, overrides=tuple(overrides)
@@ -246,7 +254,7 @@ def _soak(
 
         found = soak(job, minutes, progress=progress)
     first, last = found.samples[0][1], found.samples[-1][1]
-    print(machine_line())
+    print(machine_line(machine()))
     print(
         f"{found.minutes:g} minutes live: {found.frames} frames shown, {found.drops} dropped, {found.named} named\n"
         f"memory {first:.1f} MiB at first, {last:.1f} MiB at the end; after the first fifth of the time it grew by "

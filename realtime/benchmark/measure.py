@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.benchmark.usage import peak_mib, resident_mib
 from realtime.benchmark.answers import Answer
 from realtime.benchmark.loops import LOOPS, Job
-from realtime.benchmark.usage import peak_resident_mb, resident_mb
 from realtime.errors import EngineError, RealtimeError
 
 
@@ -57,7 +57,7 @@ def measure(job: Job) -> Measurement:
         RealtimeError, EngineError: whatever the loop says is wrong.
     """
     run = LOOPS[job.loop].prepare(job)
-    loaded_mb = resident_mb()
+    loaded_mb = resident_mib()
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     answers = tuple(run())
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
@@ -69,8 +69,8 @@ def measure(job: Job) -> Measurement:
         wall_s=wall_s,
         cpu_s=cpu_s,
         loaded_mb=loaded_mb,
-        end_mb=resident_mb(),
-        peak_mb=peak_resident_mb(),
+        end_mb=resident_mib(),
+        peak_mb=peak_mib(),
     )
 
 

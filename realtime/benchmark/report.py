@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from engines.benchmark.usage import machine, machine_line
 from realtime.benchmark.loops import LOOPS
 from realtime.benchmark.results import BASELINE, Bench, Row
-from realtime.benchmark.usage import machine_line
 
 Table = Sequence[Sequence[str]]
 
@@ -19,7 +19,7 @@ def report(bench: Bench) -> str:
     """The machine, what each loop costs, whom it names, and what every wrong name is."""
     runs = max(row.runs for row in bench.rows)
     lines = [
-        machine_line(),
+        machine_line(machine()),
         f"{bench.clip}, {bench.width}x{bench.height}, {bench.rows[0].frames} frames; known: {', '.join(bench.people)}; "
         f"{runs} {'run' if runs == 1 else 'runs'} of each loop, in turn; medians",
         "",

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Final
 
+from engines.benchmark.usage import machine
 from realtime.benchmark.measure import Measurement
 from realtime.benchmark.summary import Summary, summarise
 from realtime.benchmark.truth import Score, Truth, score
-from realtime.benchmark.usage import machine
 
 BASELINE: Final = "recipe"
 """The loop that the others are compared with."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
+from engines.benchmark.usage import resident_mib
 from realtime.benchmark.loops import Job, open_pipeline
-from realtime.benchmark.usage import resident_mb
 from realtime.errors import RealtimeError
 
 WARM_SHARE: Final = 0.2
@@ -64,7 +64,7 @@ def soak(
     Raises:
         RealtimeError: this system does not tell a process its memory, or the pipeline failed.
     """
-    if resident_mb() is None:
+    if resident_mib() is None:
         raise RealtimeError("this system does not tell how much memory a process holds; run the soak on Linux")
     live = replace(job, overrides=(*job.overrides, "capture.as_live=true", "capture.loop=true"))
     samples: list[tuple[float, float]] = []
@@ -80,7 +80,7 @@ def soak(
                     named += any(sighting.name is not None for sighting in result.sightings)
                 if now_s >= next_s:
                     next_s += every_s
-                    samples.append((now_s, resident_mb() or 0.0))
+                    samples.append((now_s, resident_mib() or 0.0))
                     progress(min(1.0, now_s / (60 * minutes)), samples[-1][1])
                 if now_s >= 60 * minutes:
                     break

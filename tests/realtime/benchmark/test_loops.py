@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from engines.benchmark.usage import machine, machine_line, peak_mib, resident_mib
 from realtime.benchmark.loops import LOOPS, Job
 from realtime.benchmark.measure import Measurement, measure, measure_apart
 from realtime.benchmark.soak import Soak, soak
 from realtime.benchmark.summary import summarise
-from realtime.benchmark.usage import machine_line, peak_resident_mb, resident_mb
 from realtime.capture.demo import DEMO_NAME
 from realtime.errors import EngineError, PhotoError, RealtimeError
 from tests.realtime.benchmark.conftest import FRAMES
@@ -84,7 +84,7 @@ def test_a_job_survives_json(job: Job) -> None:
 
 
 def test_a_soak_plays_the_clip_round_and_round(job: Job) -> None:
-    if resident_mb() is None:
+    if resident_mib() is None:
         pytest.skip("this system does not tell a process its memory")
     seen: list[float] = []
     found = soak(job, 0.05, every_s=0.5, progress=lambda share, mb: seen.append(mb))
@@ -109,12 +109,12 @@ def test_growth_is_told_from_a_jump_and_from_noise() -> None:
 
 
 def test_the_machine_is_named() -> None:
-    line = machine_line()
+    line = machine_line(machine())
     assert "cores" in line
     assert "numpy" in line
 
 
 def test_the_peak_is_not_below_what_is_held_now() -> None:
-    now = resident_mb()
-    peak = peak_resident_mb()
+    now = resident_mib()
+    peak = peak_mib()
     assert now is None or (peak is not None and peak >= now * 0.99)
