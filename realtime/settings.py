@@ -46,6 +46,9 @@ class CaptureSettings(Section):
 class DetectSettings(Section):
     kind: Literal["hog", "cnn", "yunet"] = Field(default="hog", description="which detector")
     model: str | None = Field(default=None, description="file of the detector, for yunet")
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        default="auto", description="arithmetic of the cnn; int8 is quicker, and its boxes jump more"
+    )
     min_face_px: int = Field(default=60, ge=12, le=4096, description="smallest face wanted, pixels of a 720p frame")
     every: int = Field(default=15, ge=1, le=1000, description="frames between coarse looks at the whole frame")
     coarse_face_px: int = Field(default=160, ge=12, le=4096, description="smallest face of a coarse look, at 720p")
@@ -68,11 +71,22 @@ class AlignSettings(Section):
 
 class EmbedSettings(Section):
     model: str | None = Field(
-        default=None, description="an ONNX file with a manifest; the embedded dlib network if empty"
+        default=None, description="an ONNX file or the name of a fetched model; the embedded dlib network if empty"
     )
-    runtime: Literal["auto", "onnxruntime", "openvino"] = Field(default="auto", description="what runs the model")
-    precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="arithmetic of the runtime")
-    threads: int = Field(default=1, ge=1, le=64, description="threads of the model")
+    runtime: Literal[
+        "auto", "tensorrt", "torch-cuda", "onnxruntime-cuda", "openvino", "onnxruntime", "torch", "torch2trt"
+    ] = Field(default="auto", description="what runs the model")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        default="auto", description="arithmetic of the runtime"
+    )
+    calibration: str | None = Field(
+        default=None, description="folder of faces that int8 is made from; shipped ranges or those enrolled if empty"
+    )
+    require_gpu: bool = Field(default=False, description="stop where no NVIDIA GPU can run the model, and say why")
+    on_gpu_loss: Literal["fall_back", "stop"] = Field(
+        default="fall_back", description="when the GPU fails in mid-run: go on without it, or stop"
+    )
+    threads: int = Field(default=1, ge=1, le=64, description="threads of the model, where it runs on the processor")
     max_batch: int = Field(default=8, ge=1, le=1024, description="faces of one micro-batch")
 
 

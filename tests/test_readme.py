@@ -47,8 +47,11 @@ def blocks(text: str) -> list[Block]:
     ]
 
 
+ENGINES = ["python", "-m", "engines"]
 COMMANDS = [command for text in DOCUMENTS.values() for block in blocks(text) for command in block.commands]
-INLINE = [code for code in re.findall(r"`(realtime [^`]+|make [^`]+)`", README) if "..." not in code]
+INLINE = [
+    code for code in re.findall(r"`(realtime [^`]+|make [^`]+|python -m engines [^`]+)`", README) if "..." not in code
+]
 
 
 def cli() -> Any:
@@ -59,9 +62,17 @@ def cli() -> Any:
     return get_command(app)
 
 
-def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """The click command that ``realtime WORDS...`` reaches, and the words left over."""
-    found, rest = cli(), words
+def engines_cli() -> Any:
+    from typer.main import get_command
+
+    from engines.__main__ import app
+
+    return get_command(app)
+
+
+def command_of(root: Any, words: list[str]) -> tuple[Any, list[str]]:
+    """The click command that a program's WORDS reach, and the words left over."""
+    found, rest = root, words
     while rest and rest[0] in getattr(found, "commands", {}):
         found, rest = found.commands[rest[0]], rest[1:]
     return found, rest
@@ -77,13 +88,18 @@ def test_a_command_that_is_written_down_exists_with_its_options(command: str) ->
     if words[0] == "make":
         assert all(re.search(rf"^{word}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for word in words[1:2])
         return
-    assert words[0] == "realtime", f"neither realtime nor make: {command}"
-    found, rest = command_of(words[1:])
+    if words[0] == "pip":
+        return
+    root, rest = (engines_cli(), words[3:]) if words[:3] == ENGINES else (cli(), words[1:])
+    assert words[:3] == ENGINES or words[0] == "realtime", f"neither realtime nor engines nor make: {command}"
+    found, rest = command_of(root, rest)
+    assert root is not found or words[:3] != ENGINES, f"no such command: {command}"
     assert {word.split("=")[0] for word in rest if word.startswith("--")} <= options_of(found)
 
 
 def test_options_in_the_text_exist() -> None:
-    known = {option for command in all_commands(cli()) for option in options_of(command)}
+    commands = [*all_commands(cli()), *all_commands(engines_cli())]
+    known = {option for command in commands for option in options_of(command)}
     written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
     assert written - known - {"--force-reinstall"} == set()
 
@@ -105,6 +121,12 @@ def test_every_command_has_a_place_in_the_readme_and_a_help() -> None:
         if not command.hidden:
             assert f"realtime {name}" in README, f"{name} is not in the README"
             assert command.help, f"{name} has no help"
+
+
+def test_every_command_of_engines_has_a_place_in_the_readme_and_a_help() -> None:
+    for name, command in engines_cli().commands.items():
+        assert f"python -m engines {name}" in README, f"{name} is not in the README"
+        assert command.help, f"{name} has no help"
 
 
 def test_the_keys_are_those_of_the_windows_help() -> None:
@@ -164,7 +186,7 @@ def test_a_block_that_says_run_runs(block: Block, folder: Path, tmp_path: Path) 
 
 def check_what_it_wrote(folder: Path, words: list[str]) -> None:
     files = dict(itertools.pairwise(words))
-    if (video := files.get("--output")) is not None:
+    if (video := files.get("--output", "")).endswith(".mp4"):
         with av.open(str(folder / video)) as container:
             assert sum(1 for _ in container.decode(video=0)) == 300
     if (events := files.get("--events")) is not None:

@@ -192,13 +192,14 @@ def reembed(
     from tqdm import tqdm
 
     from realtime.faces.embedding import embed_in_batches, open_embedder
+    from realtime.people.enrolled_crops import enrolled_crops
     from realtime.people.gallery import Gallery
     from realtime.people.reembedding import reembed as move
 
     embed = load_settings(config, set_ or ()).embed
     path = _path(gallery)
     with Gallery.open(path, create=False) as opened:
-        engine = open_embedder(embed)
+        engine = open_embedder(embed, enrolled=lambda template, limit: enrolled_crops(path, template, limit))
         try:
             with tqdm(desc="embedding", unit="photo", leave=False, disable=None, delay=2.0) as bar:
                 count = move(

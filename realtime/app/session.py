@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Final
 
 from realtime.app.demo_gallery import demo_gallery_path
+from realtime.app.engine import RunEngine
 from realtime.app.outputs import Outputs, check_outputs
 from realtime.app.people_output import counted, say
 from realtime.app.summary import Summary
@@ -24,7 +25,6 @@ from realtime.capture.addresses import stream_name
 from realtime.capture.late import LateSource
 from realtime.capture.source import Source, open_source
 from realtime.errors import OutputError, SourceLost
-from realtime.faces.embedding import open_embedder
 from realtime.flow.pipeline import Pipeline
 from realtime.people.gallery import Gallery, default_gallery_path
 from realtime.records import Result
@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 """They end a run cleanly; a second one kills."""
+
+INTERRUPTED: Final = 130
+"""Exit code of a program that Ctrl-C ended before it had begun."""
 
 
 class Session:
@@ -66,11 +69,13 @@ class Session:
         self._stack = ExitStack()
         self._newest: dict[str, Result] = {}
         self._left_behind = False
+        self._complete = False
+        self._opened: RunEngine | None = None
         self._summary = Summary()
         try:
             self._open(specs, gallery, outputs, events, window)
-        except BaseException:
-            self._stack.close()
+        except BaseException as err:
+            self._close(INTERRUPTED if isinstance(err, KeyboardInterrupt) else 1)
             raise
 
     def _open(
@@ -79,9 +84,12 @@ class Session:
         settings = self._settings
         check_outputs(outputs, events, inputs=[*specs, str(gallery or default_gallery_path())])
         self.sources = self._open_sources(specs)
-        self._engine = open_embedder(settings.embed)
+        self._opened = RunEngine(settings.embed, gallery or default_gallery_path())
+        self._engine = self._opened.engine
         self._stack.callback(self._free, self._engine.close)
         self._gallery = self._open_gallery(specs, gallery)
+        self._opened.gallery = self._gallery.path
+        self._opened.begin(live=all(source.live for source in self.sources))
         self._pipeline = Pipeline(self.sources, settings, self._engine, self._gallery.references)
         self._overlay = Overlay(settings.show)
         # the title is what every program on this desktop can read: no password in it
@@ -157,7 +165,14 @@ class Session:
         try:
             self._left_behind = not self._pipeline.stop()
         finally:
+            self._close(0 if self._complete else 1)
+
+    def _close(self, code: int) -> None:
+        try:
             self._stack.close()
+        finally:
+            if self._opened is not None:
+                self._opened.leave(code)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -183,7 +198,8 @@ class Session:
             for number, handler in before.items():
                 signal.signal(number, handler)
         self._summary.tell(self._pipeline.statuses(), self._outputs)
-        return self._is_complete(ended)
+        self._complete = self._is_complete(ended)
+        return self._complete
 
     def _loop(self) -> bool:
         """Whether the sources came to their end."""

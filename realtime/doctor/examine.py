@@ -31,7 +31,8 @@ def examine(
         # the rest would only say the same again, less clearly
         return Report(findings=tuple(findings), next_steps=("pip install --force-reinstall realtime-arcface",))
     about_model, manifest = recognition.embedding(settings)
-    findings += [*recognition.runtimes(), *about_model, *recognition.detector(settings)]
+    findings += [*recognition.runtimes(), *about_model, recognition.engine_files(), *recognition.models()]
+    findings += recognition.detector(settings)
     findings += recognition.landmarks(settings)
     findings += [*screen.display(), *screen.fonts(settings.show)]
     findings += people.examine_gallery(gallery, manifest)

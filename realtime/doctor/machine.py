@@ -34,6 +34,7 @@ LIBRARIES: Final[dict[str, str | None]] = {
     "typer": "typer",
     "tqdm": "tqdm",
     "platformdirs": "platformdirs",
+    "filelock": "filelock",
 }
 """Every library that the core needs, and the module by which it is tried; the models are files only."""
 

@@ -11,8 +11,12 @@ from typing import Final
 
 import numpy as np
 
-from engines.engine import Engine, describe_runtimes
+from engines.engine import Engine, LoadedEngine, RuntimeInfo, describe_runtimes
 from engines.manifest import Manifest
+from engines.models import DEFAULT, known_models
+from engines.plans import plans_dir
+from engines.runtimes import GPU, ROWS
+from engines.store import stored_names
 from realtime.doctor.report import Finding
 from realtime.errors import EngineError, RealtimeError
 from realtime.faces.embedding import open_embedder
@@ -30,10 +34,47 @@ DETECTORS: Final = {
 
 
 def runtimes() -> Iterator[Finding]:
-    """Every runtime in every arithmetic, fastest first, and why one is not available."""
+    """Every runtime in every arithmetic, fastest first, and why one is not available; a reason is given once."""
+    by_reason: dict[str, list[RuntimeInfo]] = {}
+    on_request = {row.title for row in ROWS if not row.auto}
     for info in describe_runtimes():
-        value = f"{info.version}, works here" if info.available else f"not used: {info.reason}"
-        yield Finding(topic="recognition", name=info.name, value=value)
+        if info.available:
+            value = f"{info.version}, works here{' when asked for' if info.name in on_request else ''}"
+            yield Finding(topic="recognition", name=info.name, value=value)
+        else:
+            by_reason.setdefault(info.reason, []).append(info)
+    for reason, infos in by_reason.items():
+        names = list(dict.fromkeys(info.name.split()[0] for info in infos))
+        if len(infos) == 1:
+            yield Finding(topic="recognition", name=infos[0].name, value=f"not used: {reason}")
+        elif set(names) <= GPU:
+            yield Finding(topic="recognition", name="GPU runtimes", value=f"not used: {reason} ({', '.join(names)})")
+        else:
+            yield Finding(topic="recognition", name=", ".join(names), value=f"not used: {reason}")
+
+
+def engine_files() -> Finding:
+    """What was built for this machine and is kept."""
+    sizes = [path.stat().st_size for path in plans_dir().glob("*/*.plan")]
+    if not sizes:
+        return Finding(topic="recognition", name="engine files", value="none are built")
+    count = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
+    value = f"{count}, {sum(sizes) / 1e6:.0f} MB, in {plans_dir()}; what is deleted is built again"
+    return Finding(topic="recognition", name="engine files", value=value)
+
+
+def models() -> Iterator[Finding]:
+    """Which models a name stands for here, and which could be had."""
+    try:
+        known = known_models()
+    except EngineError as err:
+        yield Finding(topic="recognition", name="models", value="not known", state="problem", advice=str(err))
+        return
+    here = list(dict.fromkeys((DEFAULT, *stored_names())))
+    yield Finding(topic="recognition", name="models", value=f"here: {', '.join(here)}")
+    if others := [name for name in known if name not in here]:
+        value = f"{', '.join(others)}; `python -m engines list` says how to get them"
+        yield Finding(topic="recognition", name="other models", value=value)
 
 
 def embedding(settings: Settings) -> tuple[list[Finding], Manifest | None]:
@@ -41,8 +82,8 @@ def embedding(settings: Settings) -> tuple[list[Finding], Manifest | None]:
     chosen = settings.embed
     started_s = time.monotonic()
     try:
-        engine = open_embedder(chosen)
-    except EngineError as err:
+        engine = open_embedder(chosen, wait=False)
+    except (EngineError, RealtimeError) as err:
         return [Finding(topic="recognition", name="model", value="not usable", state="problem", advice=str(err))], None
     try:
         opened_s = time.monotonic() - started_s
@@ -51,12 +92,24 @@ def embedding(settings: Settings) -> tuple[list[Finding], Manifest | None]:
         value = f"{took_ms:.1f} ms a face on {threads}, loaded in {opened_s:.2f} s"
         findings = [
             Finding(topic="recognition", name="used", value=engine.choice),
+            *_better(engine),
             Finding(topic="recognition", name="speed", value=value),
             *_promises(engine.manifest),
         ]
         return findings, engine.manifest
     finally:
         engine.close()
+
+
+def _better(engine: LoadedEngine) -> Iterator[Finding]:
+    if engine.better is not None:
+        yield Finding(
+            topic="recognition",
+            name="better",
+            value=f"{engine.better.short}, not built yet",
+            state="note",
+            advice="`realtime` builds it at the next run: beside it with a camera, first with a file.",
+        )
 
 
 def _promises(manifest: Manifest) -> Iterator[Finding]:

@@ -101,7 +101,7 @@ def _as_frame(rgb_HW3: RGB_HW3) -> Frame:
 
 def open_analyser(settings: Settings) -> FaceAnalyser:
     """Build from settings; raises EngineError or RealtimeError where a model or a detector cannot be had."""
-    engine = open_embedder(settings.embed)
+    engine = open_embedder(settings.embed, wait=False)  # one photo is not worth a build of minutes
     return FaceAnalyser(
         open_detector(settings.detect, photos=True),
         Landmarker(settings.align.landmarks),

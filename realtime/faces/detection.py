@@ -141,9 +141,9 @@ class CnnDetector:
     sure_score = 0.25
 
     def __init__(self, settings: DetectSettings) -> None:
-        from engines.dlib_detector import CnnDetector as Network
+        from engines.dlib.detector import CnnDetector as Network
 
-        self._network = Network(threads=settings.threads)
+        self._network = Network(threads=settings.threads, precision=settings.precision)
         self._min_score = 0.0 if settings.min_score is None else settings.min_score
         self._one_at_a_time = threading.Lock()
 

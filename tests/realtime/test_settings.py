@@ -6,6 +6,7 @@ import importlib.util
 import string
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 import yaml
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.presets import configs_dir, preset_names
+from engines.runtimes import MODULES, PRECISIONS
 from realtime.errors import SettingsError
-from realtime.settings import MAX_CONFIG_BYTES, UNITS, Settings, load_settings
+from realtime.settings import MAX_CONFIG_BYTES, UNITS, DetectSettings, EmbedSettings, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = {name: type(getattr(Settings(), name)) for name in Settings.model_fields}
@@ -289,3 +291,9 @@ def test_a_default_written_out_and_read_again_is_the_default(option: tuple[str, 
     value = getattr(getattr(Settings(), section), key)
     written = "" if value is None else yaml.safe_dump(value).split("\n")[0]
     assert load_settings(None, [f"{section}.{key}={written}"]) == Settings()
+
+
+def test_every_runtime_and_precision_of_the_engines_can_be_set() -> None:
+    assert get_args(EmbedSettings.model_fields["runtime"].annotation) == ("auto", *MODULES)
+    assert get_args(EmbedSettings.model_fields["precision"].annotation) == ("auto", *PRECISIONS)
+    assert set(get_args(DetectSettings.model_fields["precision"].annotation)) < {"auto", *PRECISIONS}

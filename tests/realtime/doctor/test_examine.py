@@ -6,18 +6,24 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from engines import plans, runtimes, store
 from engines.engine import open_engine
+from engines.export import with_manifest
 from engines.manifest import Manifest
+from engines.runtimes import RuntimeInfo
+from engines.store import CACHE_VARIABLE
 from realtime.app.doctor import register
 from realtime.doctor import examine as whole
 from realtime.doctor import machine, people, recognition, screen
 from realtime.doctor.report import Finding
 from realtime.people.gallery import Gallery
 from realtime.settings import Settings, ShowSettings, load_settings
+from tests.engines import fake_runtime
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,60 @@ def test_the_threshold_is_shown_with_its_error_rate(manifest: Manifest) -> None:
     text = by_name(recognition.embedding(Settings())[0])["threshold"].value
     assert f"{manifest.threshold:g}" in text
     assert f"{manifest.threshold_fmr:g}" in text
+
+
+def test_a_reason_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "has_nvidia_gpu", lambda: False)
+    found = by_name(list(recognition.runtimes()))
+    gpu = found["GPU runtimes"]
+    assert gpu.value == "not used: no NVIDIA GPU here (tensorrt, torch-cuda, onnxruntime-cuda, torch2trt)"
+    assert gpu.state == "ok"
+    assert not [finding for finding in found.values() if finding is not gpu and "GPU" in finding.value]
+
+
+def test_a_reason_of_rows_on_and_off_the_gpu_names_the_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = [RuntimeInfo(f"{name} bf16", False, "", "torch is missing") for name in ("torch-cuda", "torch")]
+    monkeypatch.setattr(recognition, "describe_runtimes", lambda: missing)
+    (finding,) = recognition.runtimes()
+    assert (finding.name, finding.value) == ("torch-cuda, torch", "not used: torch is missing")
+
+
+def test_engine_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert recognition.engine_files().value == "none are built"
+    plans.write("tensorrt", ("a",), bytes(3_000_000))
+    assert recognition.engine_files().value.startswith("1 file, 3 MB, in ")
+    plans.write("torch", ("a",), bytes(1_000_000))
+    assert recognition.engine_files().value.startswith(f"2 files, 4 MB, in {tmp_path}")
+
+
+def test_models_that_are_here_and_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    store.keep_model("mine/first", b"model")
+    here, others = recognition.models()
+    assert here.value == "here: dlib-resnet-v1, mine/first"
+    assert "insightface/buffalo_l" in others.value
+    assert "dlib-resnet-v1" not in others.value
+
+
+def test_an_engine_that_is_still_to_be_built_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(runtimes, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setitem(runtimes.MODULES, "torch-cuda", "tests.engines.fake_runtime")
+    monkeypatch.setattr(fake_runtime.Script, "is_ready", False)
+    rows = tuple(row for row in runtimes.ROWS if row.runtime in ("torch-cuda", "onnxruntime"))
+    monkeypatch.setattr(runtimes, "ROWS", rows)
+    found = by_name(recognition.embedding(Settings())[0])
+    assert (found["better"].value, found["better"].state) == ("torch-cuda fp16, not built yet", "note")
+    assert found["used"].value.startswith("onnxruntime ")
+
+
+def test_a_model_for_faces_that_are_aligned_otherwise_is_a_problem(tmp_path: Path, manifest: Manifest) -> None:
+    model = onnx.load_from_string(store.default_model().content)
+    (tmp_path / "m.onnx").write_bytes(with_manifest(model, replace(manifest, template="vgg_160")))
+    (finding,), found = recognition.embedding(load_settings(None, [f"embed.model={tmp_path / 'm.onnx'}"]))
+    assert found is None
+    assert "'vgg_160'" in finding.advice
 
 
 def test_a_model_without_a_measured_threshold_is_noted(manifest: Manifest) -> None:

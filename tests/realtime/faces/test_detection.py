@@ -195,6 +195,15 @@ class TestCnn:
         found = detect(cnn, frame_of(astronaut), 0.85)
         assert float(iou(found.boxes_N4[:1], FACE_4[None])[0, 0]) > 0.45
 
+    @pytest.mark.parametrize("precision", ["fp32", "int8"])
+    def test_the_precision_is_the_networks(self, cnn: CnnDetector, astronaut: RGB_HW3, precision: str) -> None:
+        other = CnnDetector(DetectSettings(kind="cnn", precision=precision))  # type: ignore[arg-type]
+        assert f" {precision}, " in other._network.runtime
+        assert " int8, " not in cnn._network.runtime  # of auto
+        found, expected = (detect(each, frame_of(astronaut), 0.85) for each in (other, cnn))
+        assert float(iou(found.boxes_N4[:1], expected.boxes_N4[:1])[0, 0]) > 0.5
+        assert found.scores_N[0] == pytest.approx(expected.scores_N[0], abs=0.1)
+
     def test_serves_all_threads_itself(self, cnn: CnnDetector) -> None:
         assert cnn.clone() is cnn
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from engines.engine import Engine
 from engines.export import with_manifest
+from engines.quantise import MIN_FACES
 from engines.store import default_model
-from realtime.errors import RealtimeError
-from realtime.faces.embedding import embed_in_batches, fuse, open_embedder
+from realtime.errors import EngineError, RealtimeError
+from realtime.faces.embedding import CALIBRATION_FACES, calibration_faces, embed_in_batches, fuse, open_embedder
 from realtime.settings import EmbedSettings
 
 
@@ -47,6 +49,55 @@ def test_a_model_for_faces_that_are_aligned_otherwise_is_refused(tmp_path: Path,
     file.write_bytes(with_manifest(model, replace(embedded.manifest, template=template)))
     with pytest.raises(RealtimeError, match=f"{file}.*{said}.*dlib_chip_150"):
         open_embedder(EmbedSettings(model=str(file)))
+
+
+@pytest.mark.parametrize("count", [0, MIN_FACES - 1])
+def test_too_few_faces_for_int8_are_one_sentence(engine: Engine, count: int) -> None:
+    with pytest.raises(EngineError, match=f"{MIN_FACES} faces or more, and the gallery holds {count}; enrol more"):
+        calibration_faces(EmbedSettings(), engine.manifest, lambda template, limit: noise(count, 150))
+    with pytest.raises(EngineError, match=r"the gallery holds 0; .*embed\.calibration"):
+        calibration_faces(EmbedSettings(), engine.manifest, None)
+
+
+def test_enrolled_faces_for_int8_are_asked_for_in_the_models_template(engine: Engine) -> None:
+    asked = []
+
+    def enrolled(template: str, limit: int) -> NDArray[np.uint8]:
+        asked.append((template, limit))
+        return noise(40, 150)[::-1]
+
+    faces = calibration_faces(EmbedSettings(), engine.manifest, enrolled)
+    assert asked == [("dlib_chip_150", CALIBRATION_FACES)]
+    assert faces.flags.c_contiguous
+    np.testing.assert_array_equal(faces, noise(40, 150)[::-1])
+
+
+def test_a_folder_of_crops_comes_before_those_enrolled(engine: Engine, tmp_path: Path) -> None:
+    crops = noise(40, 150)
+    for number, crop in enumerate(crops):
+        cv2.imwrite(str(tmp_path / f"{number:03d}.png"), crop[..., ::-1])
+    settings = EmbedSettings(calibration=str(tmp_path))
+
+    def enrolled(template: str, limit: int) -> NDArray[np.uint8]:
+        raise AssertionError("not asked")
+
+    faces = calibration_faces(settings, engine.manifest, enrolled)
+    np.testing.assert_array_equal(faces, crops)
+    for number in range(30):
+        (tmp_path / f"{number:03d}.png").unlink()
+    with pytest.raises(EngineError, match=f"{tmp_path} holds 10; point it at more"):
+        calibration_faces(settings, engine.manifest, enrolled)
+
+
+def test_the_settings_reach_the_engine(engine: Engine) -> None:
+    opened = open_embedder(EmbedSettings(runtime="onnxruntime", precision="fp32", threads=2))
+    assert opened.runtime == "onnxruntime fp32, 2 threads"
+    opened.close()
+    with pytest.raises(EngineError, match="dlib-resnet-v2"):
+        open_embedder(EmbedSettings(model="dlib-resnet-v2"))
+    by_name = open_embedder(EmbedSettings(model="dlib-resnet-v1"))
+    assert by_name.manifest == engine.manifest
+    by_name.close()
 
 
 def test_no_batch_is_larger_than_asked(engine: Engine) -> None:

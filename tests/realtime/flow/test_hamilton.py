@@ -85,3 +85,10 @@ def test_hindsight_takes_no_right_name_away(run: Run, truth: Truth) -> None:
 
 def test_more_detector_threads_give_the_same_answers(run: Run) -> None:
     assert run("detect.threads=1") == run()
+
+
+def test_int8_names_as_fp32_does(run: Run, truth: Truth) -> None:
+    """Faces move by a few hundredths of the threshold: a frame may gain or lose a name, nobody gets a wrong one."""
+    exact, rounded = (scored(run(f"embed.precision={precision}"), truth) for precision in ("fp32", "int8"))
+    assert rounded.wrong == ()
+    assert abs(rounded.right - exact.right) <= 5
