@@ -1,4 +1,5 @@
-"""Writes the tree at the end of README.md: a phrase per file, from the first sentence of its docstring.
+"""Writes the tree at the end of README.md: a phrase per room, and per file that stands outside of
+one, from the first sentence of its docstring.
 
 Run it as ``make docs`` after a file came or went; a test holds the README to it.
 """
@@ -23,7 +24,8 @@ OTHERS = {
     "configs/accurate.yaml": "recordings, where time does not matter",
     "configs/light.yaml": "small or busy computers",
     "configs/models.yaml": "the models that the program knows, with their thresholds",
-    "docs/": "what draws and writes the generated parts of the documentation",
+    "docs/": "measurements, and what draws and writes the generated parts of the documentation",
+    "docs/engines.md": "how fast each runtime is and how well each one's answers hold, with the command of each table",
     "tests/": "mirrors the packages; also the layers, the README and the wheel",
     ".ci/run": "what a change must pass",
     "Makefile": "setup, demo, test, run, lint, bench, docs, clean",
@@ -34,10 +36,11 @@ OTHERS = {
 
 def tree() -> str:
     """The block that stands between the two marks, without them."""
-    rows = [row for package in ("realtime", "engines") for row in _package(ROOT / package, 0)]
+    rows = [row for package in ("realtime", "engines") for row in _package(ROOT / package)]
     rows += [("configs/", OTHERS["configs/"])]
     rows += [(f"  {path.name}", OTHERS.get(f"configs/{path.name}", "")) for path in _order("configs", "*.yaml")]
     rows += [("docs/", OTHERS["docs/"])]
+    rows += [(f"  {path.name}", OTHERS.get(f"docs/{path.name}", "")) for path in _order("docs", "*.md")]
     rows += [(f"  {path.name}", _phrase(path)) for path in _order("docs", "*.py")]
     rows += [(name, OTHERS[name]) for name in ("tests/", ".ci/run", "Makefile", "constraints.txt")]
     if missing := [name.strip() for name, phrase in rows if not phrase]:
@@ -56,15 +59,15 @@ def _order(folder: str, pattern: str) -> list[Path]:
     return sorted((ROOT / folder).glob(pattern))
 
 
-def _package(folder: Path, depth: int) -> Iterator[tuple[str, str]]:
-    indent = "  " * depth
-    yield f"{indent}{folder.name}/", _phrase(folder / "__init__.py")
+def _package(folder: Path) -> Iterator[tuple[str, str]]:
+    """The package, its files, and its rooms without theirs: 300 lines would be read by nobody."""
+    yield f"{folder.name}/", _phrase(folder / "__init__.py")
     for path in sorted(folder.glob("*.py")):
         if path.name != "__init__.py":
-            yield f"{indent}  {path.name}", _phrase(path)
+            yield f"  {path.name}", _phrase(path)
     for path in sorted(folder.iterdir()):
         if (path / "__init__.py").is_file():
-            yield from _package(path, depth + 1)
+            yield f"  {path.name}/", _phrase(path / "__init__.py")
 
 
 def _phrase(path: Path) -> str:

@@ -19,7 +19,7 @@ from engines.errors import EngineError
 from realtime.calibration.embeddings import NO_FACE, choose_view
 from realtime.calibration.images import ImageSet, open_set
 from realtime.errors import PhotoError, RealtimeError
-from realtime.faces.alignment import template_named
+from realtime.faces.alignment import Template, dlib_chip, template_named
 from realtime.faces.analysis import View, view_faces
 from realtime.faces.detection import Detector, detect, open_detector, photo_scale
 from realtime.faces.landmarks import Landmarker
@@ -37,6 +37,10 @@ SECOND_LOOK: Final = "second_look"
 
 LOOKS: Final = ("cnn", "none")
 
+CHIP_PADDING: Final = "chip_padding"
+"""An option of its own, for trials: the padding of dlib's chip, 0 to 1; anything but 0.25 is another crop than the
+product's."""
+
 
 def align_photos(path: Path, *, template: str, size: int, options: Mapping[str, str]) -> AlignedPhotos:
     """Open a set of photos; they are aligned one by one, when they are asked for.
@@ -45,8 +49,8 @@ def align_photos(path: Path, *, template: str, size: int, options: Mapping[str, 
         path: folder of photos or of people's folders, or a tar of one.
         template: name of an alignment template.
         size: side of its crops, pixels.
-        options: settings as ``{"detect.kind": "cnn", "align.landmarks": "68"}``, and ``second_look``: what looks at a
-            photo in which the detector finds no face, ``cnn`` or ``none``.
+        options: settings as ``{"detect.kind": "cnn", "align.landmarks": "68"}``; ``second_look``: what looks at a photo
+            in which the detector finds no face, ``cnn`` or ``none``; ``chip_padding`` of dlib's chip.
 
     Raises:
         EngineError: no photos there, or an option or a template that is not known.
@@ -57,9 +61,11 @@ def align_photos(path: Path, *, template: str, size: int, options: Mapping[str, 
         raise EngineError(f"{err}; give crops of {size}x{size} pixels, aligned as the model wants them") from err
     if known.size != size:
         raise EngineError(f"{template} has {known.size} pixels and the model takes {size}; is its manifest right?")
+    if CHIP_PADDING in options:
+        known = _padded(template, options[CHIP_PADDING])
     look, settings = _settings(options)
     try:
-        return AlignedPhotos(open_set(path, labelled=False), template, settings, second_look=look == "cnn")
+        return AlignedPhotos(open_set(path, labelled=False), known, settings, second_look=look == "cnn")
     except RealtimeError as err:
         raise EngineError(str(err)) from err
 
@@ -67,8 +73,17 @@ def align_photos(path: Path, *, template: str, size: int, options: Mapping[str, 
 class AlignedPhotos:
     """One thread at a time."""
 
-    def __init__(self, images: ImageSet, template: str, settings: Settings, *, second_look: bool) -> None:
-        how = (ALIGNER, images.digest, template, settings.detect.model_dump(), settings.align.model_dump(), second_look)
+    def __init__(self, images: ImageSet, template: Template, settings: Settings, *, second_look: bool) -> None:
+        where = template.from_5.tobytes() + template.from_68.tobytes()
+        how = (
+            ALIGNER,
+            images.digest,
+            template.size,
+            where,
+            settings.detect.model_dump(),
+            settings.align.model_dump(),
+            second_look,
+        )
         self.digest = hashlib.sha256(repr(how).encode()).hexdigest()
         self.names = tuple(item.name for item in images.items)
         self.people = tuple(item.person for item in images.items)
@@ -123,14 +138,26 @@ class AlignedPhotos:
         return self._landmarker
 
 
+def _padded(template: str, text: str) -> Template:
+    try:
+        padding = float(text)
+    except ValueError:
+        padding = -1.0
+    if not template.startswith("dlib_chip") or not 0 <= padding <= 1:
+        raise EngineError(f"{CHIP_PADDING} is {text!r} for {template}; dlib's chip takes 0 to 1, other templates none")
+    return dlib_chip(padding)
+
+
 def _settings(options: Mapping[str, str]) -> tuple[str, Settings]:
     """What looks a second time, and the settings of the first look."""
     look = options.get(SECOND_LOOK, LOOKS[0])
     if look not in LOOKS:
         raise EngineError(f"{SECOND_LOOK} is {look!r}; known are {', '.join(LOOKS)}")
-    others = {key: value for key, value in options.items() if key != SECOND_LOOK}
+    others = {key: value for key, value in options.items() if key not in (SECOND_LOOK, CHIP_PADDING)}
     if strange := [key for key in others if key.partition(".")[0] not in SECTIONS]:
-        raise EngineError(f"{strange[0]}: does not decide a crop; known are {SECOND_LOOK}, detect.* and align.*")
+        raise EngineError(
+            f"{strange[0]}: does not decide a crop; known are {SECOND_LOOK}, {CHIP_PADDING}, detect.* and align.*"
+        )
     try:
         return look, load_settings(None, [f"{key}={value}" for key, value in others.items()])
     except RealtimeError as err:

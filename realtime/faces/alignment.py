@@ -71,15 +71,22 @@ ARCFACE_FROM_DLIB_5: Final = np.array(
 EYES_AT: Final = np.array([(0.35, 0.35), (0.65, 0.35)]) * 112
 """imutils' FaceAligner with desiredLeftEye (.35, .35) and 112 pixels: eye centres, left then right."""
 
-TEMPLATES: Final[dict[str, Template]] = {
-    "dlib_chip_150": Template(
+
+def dlib_chip(padding: float) -> Template:
+    """dlib's chip with so much of the unpadded chip's side around it; its descriptor was trained at 0.25."""
+    points_P2 = _dlib_chip(150, padding)
+    return Template(
         size=150,
-        from_5=_dlib_chip(150, 0.25),
-        from_68=_dlib_chip(150, 0.25),
+        from_5=points_P2,
+        from_68=points_P2,
         pick_5=EACH_OF_5,
         pick_68=tuple((index,) for index in FIVE_OF_68),
         dlib_corners=True,
-    ),
+    )
+
+
+TEMPLATES: Final[dict[str, Template]] = {
+    "dlib_chip_150": dlib_chip(0.25),
     "arcface_112": Template(
         size=112,
         from_5=ARCFACE_FROM_DLIB_5,
@@ -150,19 +157,19 @@ def _to_dlib_corners(matrix_23: NDArray[np.float64], size: int) -> NDArray[np.fl
     return out
 
 
-def align(rgb_HW3: RGB_HW3, points_P2: NDArray[Any], template: str, *, margin_px: int = 0) -> RGB_HW3:
+def align(rgb_HW3: RGB_HW3, points_P2: NDArray[Any], template: str | Template, *, margin_px: int = 0) -> RGB_HW3:
     """Warp one face upright into its template; outside of the image is black.
 
     Args:
         rgb_HW3: uint8 image.
         points_P2: dlib's 5 or 68 points, pixels of that image.
-        template: name in ``TEMPLATES``.
+        template: name in ``TEMPLATES``, or one of the caller's own.
         margin_px: what to show of the surroundings, crop pixels at each side; a gallery keeps its crops so.
 
     Returns:
         (S, S, 3) uint8, S the template's size plus both margins.
     """
-    wanted = template_named(template)
+    wanted = template_named(template) if isinstance(template, str) else template
     matrix_23 = alignment_matrix(points_P2, wanted)
     scale = float(np.hypot(matrix_23[0, 0], matrix_23[1, 0]))
     image, matrix_23 = _shrink(rgb_HW3, points_P2, matrix_23, scale)

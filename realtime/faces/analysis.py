@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engines.engine import Engine, Faces_NHWC
 from engines.manifest import Manifest
-from realtime.faces.alignment import align, template_named
+from realtime.faces.alignment import Template, align, template_named
 from realtime.faces.detection import Detector, detect, open_detector, photo_scale
 from realtime.faces.embedding import embed_in_batches, open_embedder
 from realtime.faces.landmarks import Landmarker
@@ -70,7 +70,7 @@ class FaceAnalyser:
 
 
 def view_faces(
-    frame: Frame, boxes_N4: Boxes_N4, scores_N: NDArray[Any], landmarker: Landmarker, template: str
+    frame: Frame, boxes_N4: Boxes_N4, scores_N: NDArray[Any], landmarker: Landmarker, template: str | Template
 ) -> list[View]:
     """Landmarks, alignment and quality for each box, in their order."""
     views = []

@@ -90,7 +90,8 @@ def test_the_digest_follows_photos_and_options(photos: Path) -> None:
 
     known = {digest(), digest(align__landmarks="68"), digest(detect__kind="cnn"), digest(second_look="none")}
     assert len(known) == 4
-    assert digest() == digest(second_look="cnn")
+    assert digest() == digest(second_look="cnn") == digest(chip_padding="0.25")
+    assert digest(chip_padding="0.3") not in known
     (photos / "Eileen" / "black.png").unlink()
     assert digest() not in known
 
@@ -103,6 +104,8 @@ def test_the_digest_follows_photos_and_options(photos: Path) -> None:
         ({"detect.kind": "eyes"}, "--align detect.kind=eyes"),
         ({"detect.knd": "hog"}, "did you mean"),
         ({"nothing": ""}, "does not decide a crop"),
+        ({"chip_padding": "wide"}, "takes 0 to 1"),
+        ({"chip_padding": "1.5"}, "takes 0 to 1"),
     ],
 )
 def test_wrong_options_are_one_sentence(photos: Path, options: dict[str, str], message: str) -> None:
