@@ -26,6 +26,8 @@ def main() -> None:
     except EngineError as err:
         print(f"engines: {err}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:  # before typer has taken over
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from engines.export import ModelFile
 from engines.manifest import Manifest
 from engines.opening import Forms, Opened, open_first
 from engines.quantise import Calibration
-from engines.runtimes import Choice, RuntimeInfo, Wishes, describe_runtimes, runtime_module
+from engines.runtimes import Choice, Row, RuntimeInfo, Wishes, describe_runtimes, runtime_module
 from engines.store import default_model, find_model
 from engines.verdicts import Verdict
 
@@ -146,6 +146,11 @@ class LoadedEngine:
     @property
     def choice(self) -> str:
         return self._choice.text
+
+    @property
+    def row(self) -> Row:
+        """Of the runtimes' table."""
+        return self._choice.row
 
     @property
     def better(self) -> Choice | None:

@@ -1,5 +1,7 @@
 """What engines/ raises. Each message says what, where and what to do, in one sentence."""
 
+from __future__ import annotations
+
 
 class EngineError(Exception):
     """A model file, a runtime or a request to an engine is wrong; the message is for who started the program."""
@@ -23,3 +25,9 @@ class DeviceLost(EngineError):  # noqa: N818 - reads better where it is raised
 
 class GateFailed(EngineError):  # noqa: N818 - reads better where it is raised
     """A runtime's answers differ from the reference's by more than its precision may."""
+
+
+def first_line(err: Exception | str) -> str:
+    """What a library says, fit for a sentence of ours: without a full stop at its end, at most 300 characters."""
+    line = (str(err).strip().splitlines() or ["no message"])[0].strip()
+    return line[:300].rstrip(". ") or "no message"

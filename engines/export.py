@@ -26,6 +26,9 @@ CONVERTER: Final = 1
 PART: Final = ".part"
 """How a file is called while it is being written."""
 
+WEIGHTS_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".bin")
+"""How files of weights end, which a model can be made of."""
+
 MAX_MODEL_BYTES: Final = (1 << 31) - 1
 """What protobuf can hold."""
 
@@ -114,6 +117,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def write_wanted(path: Path, content: bytes) -> None:
+    """``write_atomically``, to a place that a person has named.
+
+    Raises:
+        ModelFileError: it cannot be written to.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as err:
+        raise ModelFileError(f"{path}: cannot be written ({err.strerror}); choose another place") from err
+
+
 def read_manifest(path: Path) -> Manifest:
     """What a model file promises, checked against its graph.
 
@@ -132,6 +147,8 @@ def load_model(path: Path) -> ModelFile:
     """
     if path.suffix.lower() == ".dat":
         raise ModelFileError(f"{path}: is in dlib's own format; convert it with `python -m engines export`")
+    if path.suffix.lower() in WEIGHTS_SUFFIXES and path.is_file():
+        raise ModelFileError(f"{path}: holds weights, not a model; bring it with `python -m engines import {path}`")
     try:
         size = path.stat().st_size
         if size > MAX_MODEL_BYTES:

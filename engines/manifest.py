@@ -20,6 +20,9 @@ SCHEMA: Final = 2
 
 FILE_PRECISIONS: Final = ("fp32", "mixed-fp16", "int8")
 
+CROPS: Final = {"dlib_chip_150": 150, "arcface_112": 112, "eyes_112": 112}
+"""Alignment templates by name, and the side of their crops in pixels; ``realtime.faces.alignment`` makes them."""
+
 METADATA_KEY: Final = "realtime.manifest"
 """Key under which the JSON stands in the ONNX file's ``metadata_props``."""
 
@@ -106,6 +109,17 @@ class Manifest:
             return cls(**values)
         except (ValueError, TypeError, AttributeError, RecursionError) as err:
             raise ModelFileError(f"{where}: its manifest cannot be read ({err}); export the model again") from err
+
+
+def crop_side(template: str, where: str) -> int:
+    """Side of a template's crops, pixels.
+
+    Raises:
+        ModelFileError: nothing here can align faces so.
+    """
+    if template not in CROPS:
+        raise ModelFileError(f"{where}: the alignment template {template!r} is not known; known are {', '.join(CROPS)}")
+    return CROPS[template]
 
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {

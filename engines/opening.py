@@ -86,11 +86,12 @@ def open_first(forms: Forms, wishes: Wishes, *, only_ready: bool = False, lost: 
     for row in candidates:
         if lost and row.runtime in GPU:
             candidates.pass_over(row, lost)
-        elif only_ready and not forms.ready(row):
-            better = better or candidates.choice(row)
-            candidates.pass_over(row, "not built yet")
         else:
             try:
+                if only_ready and not forms.ready(row):
+                    better = better or candidates.choice(row)
+                    candidates.pass_over(row, "not built yet")
+                    continue
                 return Opened(_session(forms, wishes, row), candidates.choice(row), better)
             except EngineError as err:
                 if wishes.exact:
@@ -102,8 +103,10 @@ def open_first(forms: Forms, wishes: Wishes, *, only_ready: bool = False, lost: 
         raise failure or candidates.refusal()
     if better is None:
         _log.warning("%s", candidates.refusal())
-    meanwhile = open_first(forms, Wishes(threads=wishes.threads), only_ready=True, lost=lost)
-    return replace(meanwhile, better=better)
+    anything = Wishes(threads=wishes.threads)
+    if wishes == anything:  # nothing is ready: what has to be built is waited for
+        return open_first(forms, anything, lost=lost)
+    return replace(open_first(forms, anything, only_ready=True, lost=lost), better=better)
 
 
 def _session(forms: Forms, wishes: Wishes, row: Row) -> Session:

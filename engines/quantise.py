@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from engines import plans
 from engines.activation_ranges import Progress, Ranges, ShippedRanges, observed, shipped_ranges
-from engines.errors import EngineError, ModelFileError
+from engines.errors import EngineError, ModelFileError, first_line
 from engines.export import ModelFile, check_model, with_manifest
 
 QUANTISER: Final = 1
@@ -174,8 +174,7 @@ def _with_ranges(model: ModelFile, ranges: Ranges, words: str) -> ModelFile:
     except ModelFileError as err:
         raise ModelFileError(f"{model.where}: {err}") from err
     except onnx.checker.ValidationError as err:
-        reason = str(err).strip().splitlines()[0]
-        raise ModelFileError(f"{model.where}: cannot be quantised ({reason}); export the model again") from err
+        raise ModelFileError(f"{model.where}: cannot be quantised ({first_line(err)}); export the model again") from err
     return check_model(with_manifest(graph, manifest), model.where)
 
 

@@ -24,6 +24,9 @@ from engines.export import PART, ModelFile, check_model, dlib_manifest, dlib_mod
 from engines.manifest import Manifest
 from engines.models import DEFAULT, KnownModel, known_model, known_models
 
+DATA_VARIABLE: Final = "REALTIME_DATA"
+"""Environment variable that moves the user's data folder: models by name, and the gallery."""
+
 CACHE_VARIABLE: Final = "REALTIME_CACHE"
 """Environment variable that moves the cache directory."""
 
@@ -47,8 +50,8 @@ def cache_dir() -> Path:
 
 def models_dir() -> Path:
     """The directory of fetched, imported and adopted models; they are kept, not cached. It may not exist yet."""
-    override = os.environ.get(CACHE_VARIABLE)
-    return Path(override) / "named" if override else platformdirs.user_data_path("realtime", appauthor=False) / "models"
+    override = os.environ.get(DATA_VARIABLE)
+    return (Path(override) if override else platformdirs.user_data_path("realtime", appauthor=False)) / "models"
 
 
 def find_model(name_or_path: str) -> ModelFile:
@@ -109,7 +112,7 @@ def keep_model(name: str, content: bytes) -> Path:
         write_atomically(path, content)
     except OSError as err:
         raise ModelFileError(
-            f"{path}: cannot be written ({err.strerror}); make room or give another place in {CACHE_VARIABLE}"
+            f"{path}: cannot be written ({err.strerror}); make room or give another place in {DATA_VARIABLE}"
         ) from err
     return path
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ def read(model_sha256: str, runtime: str, version: str, precision: str) -> Verdi
         _log.warning("%s: passed over, it cannot be read (%s)", path, err)
         return None
     same = (verdict.model_sha256, verdict.runtime, verdict.version, verdict.precision)
-    whole = all(isinstance(values[each.name], bool) for each in fields(Verdict) if each.name in ("passed", "labelled"))
+    whole = isinstance(verdict.passed, bool) and isinstance(verdict.labelled, bool)
     return verdict if whole and same == (model_sha256, runtime, version, precision) else None
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from engines.benchmark.macs import count_macs
 from engines.export import ModelFile
 from engines.models import CNN_DETECTOR, find_weights
-from engines.runtimes import GPU, MODULES, ROWS, describe_runtimes
+from engines.runtimes import GPU, MODULES, ROWS, Row, describe_runtimes
 from engines.store import default_model
 
 DLIB_NETWORK: Final = "dlib-resnet-29"
@@ -116,8 +116,7 @@ def embedders(
         threads: of the runtimes on the processor.
     """
     first = _embedder(model, name, batches, threads, file=file)
-    inside = model.manifest.precision
-    suited = [row for row in rows if inside == "fp32" or (inside == "int8") == (row[1] == "int8")]
+    suited = [row for row in rows if Row(*row).suits(model.manifest.precision)]
     return [*_references(first, model.manifest.network, any(row[0] in GPU for row in suited)), *_on(first, suited)]
 
 

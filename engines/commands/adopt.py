@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engines.errors import ModelFileError
-
 if TYPE_CHECKING:
     from engines.export import ModelFile
 
@@ -37,6 +35,7 @@ def adopt(
     ] = None,
     fmr: Annotated[float | None, typer.Option(help="False match rate at which the threshold was set.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "not stated",
+    training_set: Annotated[str | None, typer.Option(help="What the weights were trained on.")] = None,
     unit_length: Annotated[
         bool, typer.Option("--unit-length/--raw", help="Divide each embedding by its length, or not.")
     ] = True,
@@ -56,38 +55,39 @@ def adopt(
     if not unit_length and threshold is None:
         raise typer.BadParameter("--raw needs --threshold: 1.2 holds between embeddings of length 1")
     try:
-        reading = ForeignInput(layout=layout, mean=_number(mean), std=_number(std), colour=colour)
+        reading = ForeignInput(layout=layout, mean=_number("--mean", mean), std=_number("--std", std), colour=colour)
+        terms = Terms(
+            name=name or file.stem,
+            template=template,
+            unit_length=unit_length,
+            mirrored=mirrored,
+            threshold=1.2 if threshold is None else threshold,
+            threshold_fmr=fmr,
+            threshold_source=NOT_CALIBRATED if threshold is None else "given at the adoption",
+            licence=licence,
+            training_set=training_set,
+        )
     except ValueError as err:
         raise typer.BadParameter(str(err)) from err
-    terms = Terms(
-        name=name or file.stem,
-        template=template,
-        unit_length=unit_length,
-        mirrored=mirrored,
-        threshold=1.2 if threshold is None else threshold,
-        threshold_fmr=fmr,
-        threshold_source=NOT_CALIBRATED if threshold is None else "given at the adoption",
-        licence=licence,
-    )
     model = wrap(read_file(file), str(file), terms, reading=reading, output=output_name, folder=file.parent)
     _report(_keep(name, output, model), name, model, as_json)
 
 
-def _number(text: str) -> float | None:
-    return None if text == "auto" else float(text)
+def _number(option: str, text: str) -> float | None:
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError(f"{option} is {text!r}; one number for all channels is needed, or auto") from None
 
 
 def _keep(name: str | None, output: Path | None, model: ModelFile) -> Path:
-    from engines.export import write_atomically
+    from engines.export import write_wanted
     from engines.store import keep_named
 
     if name is not None:
         return keep_named(name, model)
     assert output is not None
-    try:
-        write_atomically(output, model.content)
-    except OSError as err:
-        raise ModelFileError(f"{output}: cannot be written ({err.strerror}); choose another place") from err
+    write_wanted(output, model.content)
     return output
 
 

@@ -22,6 +22,7 @@ from engines.commands.import_ import (
     refuse,
 )
 from engines.errors import ModelFileError
+from engines.export import WEIGHTS_SUFFIXES, write_wanted
 from engines.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 DLIB: Final = "dlib-resnet"
 PRECISIONS: Final = ("fp32", "mixed-fp16")
-WEIGHTS_SUFFIXES: Final = (".pt", ".pth", ".safetensors", ".bin")
 
 _FORM: Final = frozenset({"unit_length", "mirrored"})
 _SAID: Final = frozenset({"template", "threshold", "fmr", "licence", "training_set", "colour"})
@@ -99,7 +99,7 @@ def export(
     }
     wish = Wish(what, {key: value for key, value in said.items() if value is not None})
     model = in_precision(_model(wish), precision)
-    _write(output, model)
+    write_wanted(output, model.content)
     manifest = model.manifest
     print(f"{output}: {manifest.name}, {len(model.content) / 1e6:.1f} MB, model {manifest.model_id}")
 
@@ -153,12 +153,3 @@ def _finished(wish: Wish) -> ModelFile:
         if Path(wish.what).suffix:
             raise
         raise typer.BadParameter(f"{err}; or one of {DLIB}, {', '.join(NETWORKS)}") from err
-
-
-def _write(output: Path, model: ModelFile) -> None:
-    from engines.export import write_atomically
-
-    try:
-        write_atomically(output, model.content)
-    except OSError as err:
-        raise ModelFileError(f"{output}: cannot be written ({err.strerror}); choose another place") from err

@@ -48,7 +48,7 @@ def fetch(
 
 def _show(wanted: Offer) -> None:
     known = wanted.known
-    size = "size not known, the server does not say" if wanted.size is None else f"{wanted.size / 1e6:.1f} MB"
+    size = "size not known" if wanted.size is None else f"{wanted.size / 1e6:.1f} MB"
     print(f"{known.name}: {known.network}, {size}, from {wanted.url}")
     print(f"  licence {known.licence}; trained on {known.training_set or 'what its authors do not say'}")
     if known.published:

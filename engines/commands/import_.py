@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from engines.networks.matching import WeightsMismatch
 
 GIVEN_SOURCE: Final = "given at the import"
-LARGEST_DISTANCE: Final = 4.0
-"""Squared, between embeddings of length 1 that point away from each other."""
-
 MOST_LISTED: Final = 40
 """Lines of names that do not fit; more than that is another network, and nobody reads them."""
 
@@ -136,13 +132,6 @@ def _terms(name: str, said: dict[str, Any]) -> Terms:
 
     if said.get("colour", "rgb") not in COLOURS:
         raise typer.BadParameter(f"colour is {said['colour']!r}; known are {', '.join(COLOURS)}")
-    if not 0 < said.get("fmr", 0.5) < 1:
-        raise typer.BadParameter(f"fmr is {said['fmr']:g}; a share of comparisons between 0 and 1 is needed")
-    if not 0 < said.get("threshold", 1) < (LARGEST_DISTANCE if said.get("unit_length", True) else math.inf):
-        raise typer.BadParameter(
-            f"threshold is {said['threshold']:g}; squared distances between embeddings of length 1 are "
-            f"from 0 to {LARGEST_DISTANCE:g}"
-        )
     if "fmr" in said and "threshold" not in said:
         raise typer.BadParameter("--fmr says at which rate a threshold was set; give --threshold too")
     if not said.get("unit_length", True) and "threshold" not in said:
@@ -156,7 +145,10 @@ def _terms(name: str, said: dict[str, Any]) -> Terms:
     }
     if "threshold" in said:
         fields |= {"threshold": said["threshold"], "threshold_fmr": said.get("fmr"), "threshold_source": GIVEN_SOURCE}
-    return replace(terms, **fields)
+    try:
+        return replace(terms, **fields)
+    except ValueError as err:
+        raise typer.BadParameter(str(err)) from err
 
 
 def _onnx_model(file: Path) -> ModelFile:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engines.errors import EngineError, ModelFileError
+from engines.errors import EngineError
+from engines.export import write_wanted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,8 +85,11 @@ def _model(
         int8 = quantiser.quantise(model, crops_NSSC, source=source, threads=threads, progress=bar.update)
     if output is None:
         quantiser.keep(model, int8)
+        found = quantiser.at_hand(model)
+        if found is None or found.sha256 != int8.sha256:
+            raise EngineError(f"{model.where}: the int8 form cannot be kept; make room or write it with --output FILE")
     else:
-        _write(output, int8.content)
+        write_wanted(output, int8.content)
     said = {
         "output": None if output is None else str(output),
         "bytes": len(int8.content),
@@ -159,17 +163,8 @@ def _write_ranges(path: Path, sha256: str, found: Ranges, calibrated_on: str, as
     values = {"weights_sha256": sha256, "calibrated_on": calibrated_on, "ranges": found}
     lines = json.dumps({**values, "ranges": "?"}, indent=1)
     rows = ",\n".join(f"  {json.dumps(role)}: {json.dumps(bounds)}" for role, bounds in found.items())
-    _write(path, (lines.replace('"?"', f"{{\n{rows}\n }}") + "\n").encode())
+    write_wanted(path, (lines.replace('"?"', f"{{\n{rows}\n }}") + "\n").encode())
     _say({"output": str(path), **values}, f"{path}: {len(found)} ranges, calibrated on {calibrated_on}", as_json)
-
-
-def _write(path: Path, content: bytes) -> None:
-    from engines.export import write_atomically
-
-    try:
-        write_atomically(path, content)
-    except OSError as err:
-        raise ModelFileError(f"{path}: cannot be written ({err.strerror}); choose another place") from err
 
 
 def _bar(what: str, total: int | None = None) -> Any:

@@ -82,7 +82,6 @@ def verify(
 def _rows(model: ModelFile, runtime: str, precision: str, every: bool) -> tuple[list[Row], list[tuple[Row, str]]]:
     """What to judge; with --all also what does not work here and why."""
     from engines.engine import open_model
-    from engines.runtimes import ROWS
     from engines.verification.run import working_rows
 
     if every:
@@ -94,8 +93,7 @@ def _rows(model: ModelFile, runtime: str, precision: str, every: bool) -> tuple[
     except ValueError as err:
         raise typer.BadParameter(str(err)) from err
     engine.close()
-    title = engine.runtime.split(",")[0]
-    return [row for row in ROWS if row.title == title], []
+    return [engine.row], []
 
 
 def _read(

@@ -22,9 +22,9 @@ import torch
 from torch import fx
 
 from engines import plans
-from engines.errors import DeviceLost, EngineError
+from engines.errors import DeviceLost, EngineError, first_line
 from engines.gpu.buckets import BUCKETS, BucketedSession, Compute
-from engines.gpu.cuda_errors import first_line, translated
+from engines.gpu.cuda_errors import translated
 from engines.graphs.epilogues import Epilogue, fuse
 from engines.graphs.torch_graph import image_shape, to_torch
 

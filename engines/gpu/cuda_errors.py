@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory
+from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory, first_line
 
 _MEMORY: Final = re.compile(
     r"out of memory|outofmemory|failed to allocate|alloc_failed|bad_alloc|not enough memory", re.IGNORECASE
@@ -32,9 +32,3 @@ def translated(err: Exception | str, where: str, runtime: str) -> EngineError:
     if _LOST.search(str(err)):
         return DeviceLost(f"{where}: {runtime} lost the GPU ({cause}); look at `nvidia-smi`, then start again")
     return EngineError(f"{where}: {runtime} failed ({cause}); try another runtime")
-
-
-def first_line(err: Exception | str) -> str:
-    """Without a full stop at its end, at most 300 characters."""
-    line = (str(err).strip().splitlines() or ["no message"])[0].strip()
-    return line[:300].rstrip(". ") or "no message"

@@ -11,8 +11,8 @@ import time
 from typing import Any, Final
 
 from engines import plans
-from engines.errors import EngineError, ModelFileError
-from engines.gpu.cuda_errors import first_line, translated
+from engines.errors import EngineError, ModelFileError, first_line
+from engines.gpu.cuda_errors import translated
 
 PROFILES: Final = ((1, 1, 2), (4, 8, 16), (32, 64, 256))
 """Batches (smallest, the one that kernels are chosen for, largest), in order and without overlap.

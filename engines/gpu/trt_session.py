@@ -1,6 +1,6 @@
 """TensorRT engines at work.
 
-Enters: a loaded plan and batches of uint8 faces. Leaves: float32 embeddings. ``cuda_buckets`` pads, uploads and
+Enters: a loaded plan and batches of uint8 faces. Leaves: float32 embeddings. ``buckets`` pads, uploads and
 downloads; here a bucket gets its execution context, its scratch memory and, where TensorRT allows it, its CUDA graph.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import torch
 
+from engines.errors import first_line
 from engines.gpu.buckets import BUCKETS, BucketedSession, Compute, cuda_graph
-from engines.gpu.cuda_errors import first_line
 from engines.gpu.trt_build import PROFILES, LoadedPlan
 
 # B faces of a bucket; S pixels; D embedding

@@ -13,7 +13,7 @@ from typing import Final
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.errors import ModelFileError
+from engines.errors import ModelFileError, first_line
 from engines.graphs.editing import attributes
 
 MATRIX: Final = frozenset({"Gemm", "MatMul"})
@@ -110,7 +110,7 @@ def with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as err:
-        raise ModelFileError(f"the graph contradicts itself ({_first_line(err)}); export the model again") from err
+        raise ModelFileError(f"the graph contradicts itself ({first_line(err)}); export the model again") from err
     return inferred
 
 
@@ -217,7 +217,3 @@ def _part(whole: onnx.ModelProto, numbers: frozenset[int], name: str) -> onnx.Mo
         initializer=[constants[each] for each in needed if each in constants],
     )
     return helper.make_model(part, opset_imports=whole.opset_import, ir_version=max(whole.ir_version, 4))
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err).strip().splitlines() or ["no message"])[0]

@@ -18,8 +18,7 @@ import torch
 from onnx import numpy_helper
 from torch import fx
 
-from engines.errors import ModelFileError
-from engines.gpu.cuda_errors import first_line
+from engines.errors import ModelFileError, first_line
 from engines.graphs.editing import attributes, constants
 from engines.graphs.torch_layers import Unsupported
 from engines.graphs.torch_ops import OPERATORS

@@ -7,6 +7,7 @@ the original, fed by hand.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from engines.export import MAX_MODEL_BYTES, ModelFile, check_model, with_manifes
 from engines.intake.contract import plain, probes, prove
 from engines.intake.foreign import Foreign, Ports, find_ports, normalises_itself, read_foreign
 from engines.intake.wrapping import Wrap, wrapped
-from engines.manifest import Manifest
+from engines.manifest import Manifest, crop_side
 from engines.models import ForeignInput, KnownModel
 from engines.runtimes import onnxruntime
 
@@ -31,6 +32,9 @@ STD: Final = 127.5
 
 TOLERANCE: Final = 1e-4
 """Largest difference from the original, as a share of an embedding's length; the same graph gives 1e-6."""
+
+LARGEST_DISTANCE: Final = 4.0
+"""Squared, between embeddings of length 1 that point away from each other."""
 
 NOT_CALIBRATED: Final = "not calibrated for this model; run realtime calibrate"
 
@@ -54,6 +58,15 @@ class Terms:
     threshold_source: str = NOT_CALIBRATED
     licence: str = "not stated"
     training_set: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < (LARGEST_DISTANCE if self.unit_length else math.inf):
+            raise ValueError(
+                f"threshold is {self.threshold:g}; squared distances between embeddings of length 1 are "
+                f"from 0 to {LARGEST_DISTANCE:g}"
+            )
+        if self.threshold_fmr is not None and not 0 < self.threshold_fmr < 1:
+            raise ValueError(f"fmr is {self.threshold_fmr:g}; a share of comparisons between 0 and 1 is needed")
 
     @classmethod
     def of(cls, known: KnownModel) -> Terms:
@@ -119,15 +132,10 @@ def adopt(
 
 
 def _side(ports: Ports, template: str, where: str) -> int:
-    """Of the input; a template's name ends with the side of its crop."""
-    _, _, digits = template.rpartition("_")
-    crop = int(digits) if digits.isascii() and digits.isdigit() else None
+    """Of the input."""
+    crop = crop_side(template, where)
     side = ports.side or crop
-    if side is None:
-        raise ModelFileError(
-            f"{where}: leaves its image's size open, and so does the template {template!r}; name another"
-        )
-    if crop not in (None, side):
+    if crop != side:
         raise ModelFileError(
             f"{where}: takes images of {side}x{side}, which the alignment template {template!r} does not give; "
             "name the one that it was trained on with --template"

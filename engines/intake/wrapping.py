@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
 from engines.dlib.descriptor_graph import INPUT, OUTPUT
-from engines.errors import ModelFileError
+from engines.errors import ModelFileError, first_line
 from engines.graphs.builder import OPSET
 from engines.intake.foreign import Ports
 from engines.models import ForeignInput
@@ -151,9 +151,8 @@ def _raised(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     except (version_converter.ConvertError, RuntimeError) as err:
         if opset >= MIN_OPSET:
             return model
-        reason = (str(err).strip().splitlines() or ["no reason given"])[0]
         raise ModelFileError(
-            f"{where}: opset {opset} is too old and cannot be raised ({reason}); export it again"
+            f"{where}: opset {opset} is too old and cannot be raised ({first_line(err)}); export it again"
         ) from err
 
 

@@ -21,7 +21,7 @@ def torch_library() -> ModuleType:
     Raises:
         RuntimeMissing: not installed, does not load here, or too old to read files safely.
     """
-    install = "install it with `pip install torch --index-url https://download.pytorch.org/whl/cpu`"
+    install = "install it with `pip install torch safetensors`"
     try:
         library = importlib.import_module("torch")
     except (ImportError, OSError) as err:

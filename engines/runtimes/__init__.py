@@ -52,6 +52,10 @@ class Row:
     def title(self) -> str:
         return f"{self.runtime} {self.precision}"
 
+    def suits(self, inside: str) -> bool:
+        """Whether it runs files of a manifest's precision: one in int8 runs as int8, one in fp16 never does."""
+        return inside == "fp32" or (inside == "int8") == (self.precision == "int8")
+
 
 ROWS: Final = (
     Row("tensorrt", "fp16"),
@@ -193,8 +197,8 @@ def grouped(passed_over: tuple[tuple[Row, str], ...]) -> list[str]:
 
 
 def _names(rows: list[Row]) -> str:
-    """Runtimes once each where a reason holds for several rows, else the one row's title."""
-    return ", ".join(dict.fromkeys(row.runtime for row in rows)) if len(rows) > 1 else rows[0].title
+    """GPU runtimes once each, whatever their precision; other rows by their titles."""
+    return ", ".join(dict.fromkeys(row.runtime if row.runtime in GPU and len(rows) > 1 else row.title for row in rows))
 
 
 Quantised = Callable[[], ModelFile | None]
@@ -219,16 +223,13 @@ class Candidates:
         self._quantised = quantised
         self.passed_over: list[tuple[Row, str]] = []
         self.mistrusted = False
-        """A row would run, and is passed over for its answers."""
+        """A row would run, and is passed over because its answers failed their gate."""
 
     def __iter__(self) -> Iterator[Row]:
         for row in ROWS:
             if not self._wishes.allow(row) or not self._suits(row):
                 continue
-            reason = _described(row).reason
-            if not reason and (reason := self._mistrust(row) or ""):
-                self.mistrusted = True
-            if reason:
+            if reason := _described(row).reason or self._mistrust(row):
                 self.pass_over(row, reason)
             else:
                 yield row
@@ -244,20 +245,24 @@ class Candidates:
         """None of the rows serves."""
         wishes = self._wishes
         asked = " ".join(wish for wish in (wishes.runtime, wishes.precision) if wish != "auto") or "auto"
-        known = ", ".join(row.title for row in ROWS)
-        reasons = "; ".join(grouped(tuple(self.passed_over))) or f"known are {known}"
+        reasons = "; ".join(grouped(tuple(self.passed_over))) or self._nothing_suits()
         if wishes.require_gpu:
             return RuntimeMissing(
                 f"no GPU runtime works here ({reasons}); mend that, or set embed.require_gpu=false to go on without"
             )
         return RuntimeMissing(f"no runtime for {asked} works here ({reasons}); use auto, or install one that does")
 
+    def _nothing_suits(self) -> str:
+        """Why not even one row was looked at."""
+        if self._model is not None and any(map(self._wishes.allow, ROWS)):
+            return f"the file is in {self._model.manifest.precision}, which does not run so; give the fp32 file"
+        return f"known are {', '.join(row.title for row in ROWS)}"
+
     def _suits(self, row: Row) -> bool:
-        """A detector has no int8 form that nobody asked for; a file in int8 runs as int8, one in fp16 never does."""
+        """A detector has no int8 form that nobody asked for."""
         if self._model is None:
             return row.precision != "int8" or self._wishes.precision == "int8"
-        inside = self._model.manifest.precision
-        return inside == "fp32" or (inside == "int8") == (row.precision == "int8")
+        return row.suits(self._model.manifest.precision)
 
     def _mistrust(self, row: Row) -> str | None:
         """Why ``auto`` does not take a row that would run."""
@@ -266,9 +271,10 @@ class Candidates:
         runs = self._quantised() if row.precision == "int8" else self._model
         if runs is None:
             asked = self._wishes.precision == "int8"
-            return None if asked else "the model has no int8 form yet (`python -m engines quantise`)"
+            return None if asked else "not made and proved on labelled photos yet (`python -m engines verify`)"
         verdict = verdicts.read(runs.sha256, row.runtime, _version(row.runtime), row.precision)
         if verdict is not None and not verdict.passed:
+            self.mistrusted = True
             return f"its answers failed their gate ({verdict.reason}); name runtime and precision to take it anyway"
         if row.precision == "int8" != self._wishes.precision and (verdict is None or not verdict.labelled):
             return "its answers are not proved on a labelled set yet (`python -m engines verify`)"

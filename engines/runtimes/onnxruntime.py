@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import EngineError, ModelFileError, RuntimeMissing
+from engines.errors import EngineError, ModelFileError, RuntimeMissing, first_line
 from engines.quiet import import_quietly
 from engines.runtimes.int8 import int8_obstacle
 
@@ -66,7 +66,7 @@ def compiled(model: bytes, where: str, threads: int) -> Any:
         return library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except _errors() as err:
         raise ModelFileError(
-            f"{where}: onnxruntime cannot load it ({_first_line(err)}); export the model again"
+            f"{where}: onnxruntime cannot load it ({first_line(err)}); export the model again"
         ) from err
 
 
@@ -79,7 +79,7 @@ def outputs(session: Any, where: str, names: list[str], images: NDArray[np.uint8
     try:
         values: list[NDArray[np.float32]] = session.run(names, {session.get_inputs()[0].name: images})
     except _errors() as err:
-        raise EngineError(f"{where}: onnxruntime failed ({_first_line(err)}); try another runtime") from err
+        raise EngineError(f"{where}: onnxruntime failed ({first_line(err)}); try another runtime") from err
     return values
 
 
@@ -116,7 +116,3 @@ def _errors() -> tuple[type[Exception], ...]:
 
     own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     return (*own, RuntimeError)
-
-
-def _first_line(err: Exception) -> str:
-    return (str(err).strip().splitlines() or ["no message"])[0]

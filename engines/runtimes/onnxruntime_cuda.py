@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import DeviceLost, EngineError, ModelFileError, OutOfDeviceMemory, RuntimeMissing
-from engines.gpu.cuda_errors import first_line, translated
+from engines.errors import DeviceLost, EngineError, ModelFileError, OutOfDeviceMemory, RuntimeMissing, first_line
+from engines.gpu.cuda_errors import translated
 from engines.quiet import import_quietly
 
 INSTALL: Final = "pip install onnxruntime-gpu"

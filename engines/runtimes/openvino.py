@@ -131,4 +131,6 @@ def _core() -> Any:
 
 
 def _last_line(err: Exception) -> str:
-    return (str(err).strip().splitlines() or ["no message"])[-1]
+    """The cause stands last, but for a line that points to a manual."""
+    lines = [line for line in str(err).strip().splitlines() if "://" not in line]
+    return lines[-1].lstrip("- ") if lines else "no message"

@@ -14,8 +14,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from engines import plans
-from engines.errors import ModelFileError, RuntimeMissing
-from engines.gpu.cuda_errors import first_line, translated
+from engines.errors import ModelFileError, RuntimeMissing, first_line
+from engines.gpu.cuda_errors import translated
 
 if TYPE_CHECKING:
     from engines.gpu.trt_build import LoadedPlan

@@ -18,8 +18,8 @@ from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Any, Final
 
 from engines import plans
-from engines.errors import EngineError, ModelFileError, RuntimeMissing
-from engines.gpu.cuda_errors import first_line, translated
+from engines.errors import EngineError, ModelFileError, RuntimeMissing, first_line
+from engines.gpu.cuda_errors import translated
 from engines.runtimes.tensorrt import cuda_torch, device_parts, library, version_numbers
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import EngineError, ModelFileError, RuntimeMissing
-from engines.gpu.cuda_errors import first_line
+from engines.errors import EngineError, ModelFileError, RuntimeMissing, first_line
 from engines.machine import cpu_flags
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from engines import plans
-from engines.errors import EngineError, RuntimeMissing
-from engines.gpu.cuda_errors import first_line, translated
+from engines.errors import EngineError, RuntimeMissing, first_line
+from engines.gpu.cuda_errors import translated
 from engines.runtimes.torch_cpu import library
 
 if TYPE_CHECKING:

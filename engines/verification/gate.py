@@ -87,7 +87,7 @@ def judge(precision: str, drift: Drift, worst: str, falls: Sequence[Fall]) -> Ju
     if (lowest := min(fall.reference.tar for fall in falls)) < LOWEST:
         reason = f"int8 cannot be judged: the reference's own TAR at FAR {INT8_RATE:g} is {lowest:.1%} on this set"
         return Judgement(passed=False, reason=reason, labelled=False)
-    passed = all(fall.fall < fall.room for fall in falls)
+    passed = all(fall.fall <= 0 or fall.fall < fall.room for fall in falls)
     return Judgement(passed=passed, reason="; ".join(_clause(fall) for fall in falls), labelled=True)
 
 

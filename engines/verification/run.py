@@ -97,7 +97,7 @@ def working_rows(model: ModelFile) -> tuple[list[Row], list[tuple[Row, str]]]:
     working: list[Row] = []
     passed_over: list[tuple[Row, str]] = []
     for row in ROWS:
-        if model.manifest.precision == "int8" and row.precision != "int8":
+        if not row.suits(model.manifest.precision):
             continue
         reason = obstacles.get(row.title) or (NO_INT8 if row.precision == "int8" and not has_int8 else "")
         if reason:

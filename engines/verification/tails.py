@@ -42,6 +42,8 @@ class Pairs:
     width: float
     mated_B: Ints
     non_mated_B: Ints
+    matches: int | None = None
+    """Non-mated pairs below the threshold that was asked for."""
 
     @property
     def mated(self) -> int:
@@ -89,7 +91,12 @@ class OperatingPoint:
 
 
 def count_pairs(
-    embeddings_ND: Float32, persons_N: Ints, *, others_ND: Float32 | None = None, block: int = BLOCK
+    embeddings_ND: Float32,
+    persons_N: Ints,
+    *,
+    others_ND: Float32 | None = None,
+    threshold: float | None = None,
+    block: int = BLOCK,
 ) -> Pairs:
     """Histogram all pairs of a set.
 
@@ -98,6 +105,8 @@ def count_pairs(
         persons_N: (N,) who each is of, any integers.
         others_ND: the same photos by another engine: pairs are then of one engine's embedding with the other's, both
             ways round, so twice as many.
+        threshold: below which to count the non-mated pairs, squared L2.
+        block: rows and columns of the pairs that are looked at together.
 
     Raises:
         ValueError: shapes that do not fit, or an embedding that is not finite.
@@ -111,11 +120,20 @@ def count_pairs(
         width *= 2
     all_B, mated_B = np.zeros(bins, dtype=np.int64), np.zeros(bins, dtype=np.int64)
     scale = np.float32(1 / width)
+    matches = 0
     for block_pairs in _blocks(embeddings_ND, persons_N, block, others_ND):
         bin_T = np.minimum((block_pairs.distances_T * scale).astype(np.int64), bins - 1)
         all_B += np.bincount(bin_T, minlength=bins)
         mated_B += np.bincount(bin_T[block_pairs.mated_T], minlength=bins)
-    return Pairs(width=width, mated_B=mated_B, non_mated_B=all_B - mated_B)
+        if threshold is not None:
+            near_T = block_pairs.distances_T < np.float32(threshold)
+            matches += int(np.count_nonzero(near_T & ~block_pairs.mated_T))
+    return Pairs(
+        width=width,
+        mated_B=mated_B,
+        non_mated_B=all_B - mated_B,
+        matches=None if threshold is None else matches,
+    )
 
 
 def collect_tail(

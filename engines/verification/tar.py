@@ -110,10 +110,10 @@ def tar_over_all(
     known = sorted({*people, *(() if listed is None else listed.people)})
     place = {person: index for index, person in enumerate(known)}
     persons_N = np.array([place[person] for person in people], dtype=np.int64)
-    pairs = count_pairs(embeddings_ND, persons_N, others_ND=others_ND)
+    pairs = count_pairs(embeddings_ND, persons_N, others_ND=others_ND, threshold=threshold)
     usable = [rate for rate in rates if rate * pairs.non_mated >= MIN_MATCHES]
     below = pairs.edge_above(math.floor(SPARE * max(usable) * pairs.non_mated)) if usable else 0.0
-    tail = collect_tail(embeddings_ND, persons_N, max(below, threshold or 0.0), others_ND=others_ND)
+    tail = collect_tail(embeddings_ND, persons_N, below, others_ND=others_ND)
     if listed is None:
         mated_T, owners_T = mated_distances(embeddings_ND, persons_N, others_ND)
     else:
@@ -131,11 +131,10 @@ def tar_over_all(
             photos_P=np.bincount(persons_N, minlength=len(known)) * (1 if others_ND is None else math.sqrt(2)),
         ),
     )
-    matches = None if threshold is None else int(np.searchsorted(tail.distances_T, np.float32(threshold)))
     return Everybody(
         points=points,
         non_mated=pairs.non_mated,
-        fmr_at=None if matches is None or not pairs.non_mated else matches / pairs.non_mated,
+        fmr_at=None if pairs.matches is None or not pairs.non_mated else pairs.matches / pairs.non_mated,
     )
 
 

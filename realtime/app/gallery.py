@@ -214,4 +214,4 @@ def reembed(
     if as_json:
         say_json({"gallery": str(path), "model": engine.manifest.name, "photos": count})
     else:
-        say(f"{path}: {count} photos embedded with {engine.manifest.name}")
+        say(f"{path}: {count} photo{'' if count == 1 else 's'} embedded with {engine.manifest.name}")

@@ -154,6 +154,8 @@ class Session:
         self._stack.callback(self._free, gallery.close)
         people = len(gallery.people())
         say(f"{self._engine.manifest.name} on {self._engine.choice}; {counted(people, 'person')} in {path}", err=True)
+        if self._engine.manifest.threshold_fmr is None:
+            say("the model's threshold was not measured: names may be wrong; run `realtime calibrate`", err=True)
         if not people:
             say("nobody is enrolled yet: everyone will be unknown; start with `realtime enroll PHOTO`", err=True)
         return gallery

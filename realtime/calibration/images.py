@@ -122,7 +122,8 @@ class TarSet:
             opened.pop_all()
         except _TAR_ERRORS as err:
             opened.close()
-            raise RealtimeError(f"{path}: cannot be read as a tar ({err}); give a folder or a whole tar file") from err
+            why = str(err).partition("\n")[0].rstrip(":")
+            raise RealtimeError(f"{path}: cannot be read as a tar ({why}); give a folder or a whole tar file") from err
         self._members: dict[str, tarfile.TarInfo] = {}
         items: list[Item] = []
         for member in members:

@@ -6,6 +6,7 @@ Every detector here has a fixed smallest window; the image is scaled so that the
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
@@ -128,7 +129,8 @@ def _frontal_detector() -> Any:
         part.replace(path)
     except (OSError, RuntimeError) as err:
         log.info("the face detector is unpacked at each start: %s cannot be written (%s)", path.parent, err)
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return detector
 
 

@@ -6,6 +6,8 @@ small for the sake of latency; on a GPU the engine's own buckets do the rest.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -63,9 +65,17 @@ def _calibration(settings: EmbedSettings, manifest: Manifest, enrolled: Enrolled
 
     if not settings.calibration:
         return Calibration(faces=faces, source="people of a gallery")
-    folder = Path(settings.calibration).absolute()
-    changed = folder.stat().st_mtime_ns if folder.exists() else 0
-    return Calibration(faces=faces, source=f"photos of {folder.name}", origin=f"{folder} {changed}")
+    folder = Path(settings.calibration).expanduser().absolute()
+    return Calibration(faces=faces, source=f"photos of {folder.name}", origin=f"{folder} {_state(folder)}")
+
+
+def _state(folder: Path) -> str:
+    """Changes when a file comes, goes or changes; 16 hex digits."""
+    digest = hashlib.sha256()
+    for path in sorted((folder, *folder.rglob("*"))):
+        with contextlib.suppress(OSError):
+            digest.update(f"{path}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}\0".encode(errors="replace"))
+    return digest.hexdigest()[:16]
 
 
 def _check_template(model: ModelFile) -> None:
@@ -92,7 +102,11 @@ def calibration_faces(settings: EmbedSettings, manifest: Manifest, enrolled: Enr
 
         where = settings.calibration
         faces_NHWC = read_faces(
-            Path(where), template=manifest.template, size=manifest.input_size, options={}, limit=CALIBRATION_FACES
+            Path(where).expanduser(),
+            template=manifest.template,
+            size=manifest.input_size,
+            options={},
+            limit=CALIBRATION_FACES,
         ).faces_NSS3
         advice = "point it at more"
     else:

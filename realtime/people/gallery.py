@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from engines.errors import ModelFileError
 from engines.manifest import Manifest
+from engines.store import DATA_VARIABLE
 from realtime.errors import GalleryError
 from realtime.people.gallery_file import BUSY_TIMEOUT_S, errors_as_sentences, open_file
 from realtime.people.gallery_rows import INSERT, SELECT, reference_of, snapshot, values_of
@@ -29,9 +30,6 @@ from realtime.records import Person
 
 __all__ = ["Gallery", "Reference", "default_gallery_path"]
 
-DATA_FOLDER_VARIABLE: Final = "REALTIME_DATA"
-"""Environment variable that moves the user's data folder."""
-
 _PEOPLE: Final = """
 SELECT people.id, people.name, count(refs.id), people.created_at FROM people
 LEFT JOIN refs ON refs.person_id = people.id {where} GROUP BY people.id ORDER BY people.name_key"""
@@ -39,7 +37,7 @@ LEFT JOIN refs ON refs.person_id = people.id {where} GROUP BY people.id ORDER BY
 
 def default_gallery_path() -> Path:
     """``gallery.sqlite`` in the user's data folder, or in ``$REALTIME_DATA``."""
-    if folder := os.environ.get(DATA_FOLDER_VARIABLE):
+    if folder := os.environ.get(DATA_VARIABLE):
         return Path(folder) / "gallery.sqlite"
     import platformdirs
 

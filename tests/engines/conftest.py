@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engines.dlib.networks import Detector, Network, read_mmod, read_resnet
 from engines.models import CNN_DETECTOR, DEFAULT, find_weights, known_model
-from engines.store import CACHE_VARIABLE
+from engines.store import CACHE_VARIABLE, DATA_VARIABLE
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +22,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(folder))
+        patch.setenv(DATA_VARIABLE, str(folder / "data"))
         yield folder
 
 

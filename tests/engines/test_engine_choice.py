@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 from engines import machine, runtimes, verdicts
-from engines.engine import open_engine
+from engines.engine import open_engine, open_model
 from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory, RuntimeMissing
+from engines.networks.model_files import in_precision
 from engines.parity import cosines, drawn_faces
 from engines.runtimes import Wishes, choose
 from engines.store import CACHE_VARIABLE, default_model
@@ -109,6 +111,29 @@ def test_a_runtime_that_cannot_open_the_model_is_passed_over(gpu: type[Script]) 
     assert "the fake compiler gave up" in engine.choice
     with pytest.raises(EngineError, match="gave up"):
         open_engine(runtime="torch-cuda", precision="fp16")
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_model_that_no_runtime_opens_is_refused(own_cache: Path, wait: bool) -> None:
+    foreign = onnx.ModelProto.FromString(default_model().content)
+    next(node for node in foreign.graph.node if node.op_type == "Relu").op_type = "Frobnicate"
+    (own_cache / "x.onnx").write_bytes(foreign.SerializeToString())
+    with pytest.raises(EngineError, match="Frobnicate"):
+        open_engine(own_cache / "x.onnx", wait=wait)
+
+
+def test_a_file_in_half_precision_does_not_run_in_int8_and_says_so(own_cache: Path) -> None:
+    half = in_precision(default_model(), "mixed-fp16")
+    with pytest.raises(RuntimeMissing, match="the file is in mixed-fp16, which does not run so; give the fp32 file"):
+        open_model(half, precision="int8")
+
+
+def test_where_nothing_is_ready_the_build_is_waited_for(gpu: type[Script], monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu.is_ready = False
+    monkeypatch.setattr(runtimes, "ROWS", tuple(row for row in runtimes.ROWS if row.runtime == "torch-cuda"))
+    engine = open_engine(wait=False)
+    assert engine.runtime.startswith("torch-cuda")
+    engine.close()
 
 
 def test_a_version_is_judged_anew(gpu: type[Script]) -> None:

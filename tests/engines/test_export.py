@@ -209,6 +209,13 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
         load_model(path)
 
 
+@pytest.mark.parametrize("name", ["backbone.pth", "x.safetensors"])
+def test_weights_are_no_model_and_say_what_makes_them_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(ModelFileError, match=rf"{name}: holds weights.*python -m engines import .*{name}"):
+        open_engine(tmp_path / name)
+
+
 def test_missing_dat_and_folder_are_refused(tmp_path: Path, resnet_path: Path) -> None:
     with pytest.raises(ModelFileError, match="No such file"):
         load_model(tmp_path / "none.onnx")

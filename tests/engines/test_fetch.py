@@ -28,7 +28,7 @@ from engines.intake.fetch import Fetched, already_here, downloads_dir, fetch, of
 from engines.intake.https import FetchError, Transport, remote_size
 from engines.intake.unpack import member
 from engines.models import known_model
-from engines.store import CACHE_VARIABLE, find_model, place_of
+from engines.store import CACHE_VARIABLE, DATA_VARIABLE, find_model, place_of
 from tests.engines.foreign_networks import content
 from tests.http_server import Behaviour, HttpServer
 
@@ -368,6 +368,7 @@ def archive() -> bytes:
 def shop(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
     """A server with two models, a table that names them, and an empty cache."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
     with HttpServer({"/pack.zip": archive, "/alone.onnx": NETWORK}) as server:
         write_table(tmp_path, server.url, archive)
         monkeypatch.setattr(models, "configs_dir", lambda: tmp_path)

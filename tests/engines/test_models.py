@@ -21,6 +21,7 @@ from engines.intake.adopt import Terms, adopt
 from engines.models import DEFAULT, ForeignInput, known_model, known_models
 from engines.store import (
     CACHE_VARIABLE,
+    DATA_VARIABLE,
     default_model,
     find_model,
     keep_model,
@@ -45,6 +46,7 @@ FETCHED = {
 @pytest.fixture(autouse=True)
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
     return tmp_path
 
 
@@ -230,15 +232,15 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     empty: Path, mine: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (empty / "in the way").touch()
-    monkeypatch.setenv(CACHE_VARIABLE, str(empty / "in the way"))
-    with pytest.raises(ModelFileError, match=f"cannot be written .*{CACHE_VARIABLE}"):
+    monkeypatch.setenv(DATA_VARIABLE, str(empty / "in the way"))
+    with pytest.raises(ModelFileError, match=f"cannot be written .*{DATA_VARIABLE}"):
         keep_model("mine", mine.content)
     assert stored_names() == []
 
 
 def test_models_are_kept_with_the_users_data_unless_moved(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert models_dir() == empty / "cache" / "named"
-    monkeypatch.delenv(CACHE_VARIABLE)
+    assert models_dir() == empty / "data" / "models"
+    monkeypatch.delenv(DATA_VARIABLE)
     monkeypatch.setenv("XDG_DATA_HOME", str(empty / "data"))
     assert models_dir().name == "models"
     assert models_dir().parent.name == "realtime"

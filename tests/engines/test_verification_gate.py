@@ -72,6 +72,14 @@ def test_the_worst_face_decides_in_floating_point(precision: str, worst: float, 
     assert "ana/1.jpg" in judgement.reason
 
 
+def test_int8_that_loses_nothing_passes_where_the_reference_is_certain() -> None:
+    certain = TarPoint(
+        rate=1e-3, threshold=0.9, tar=1.0, allowed=1000, non_mated=1_000_000, mated=300, draws_B=np.ones(100)
+    )
+    falls = [Fall(what=what, reference=certain, new=certain) for what in ("among its own", "against the reference's")]
+    assert judge("int8", drifted(0.99), "x", falls).passed
+
+
 @pytest.mark.parametrize(("own", "mixed", "passed"), [(0.945, 0.945, True), (0.93, 0.945, False), (0.945, 0.93, False)])
 def test_int8_may_lose_less_than_its_interval_on_both_counts(own: float, mixed: float, passed: bool) -> None:
     falls = [

@@ -119,6 +119,14 @@ def test_over_all_comparisons_the_threshold_is_that_of_the_tail() -> None:
     assert found.at(0.5) is None
 
 
+def test_a_threshold_that_lets_everybody_in_is_counted_and_not_kept() -> None:
+    embeddings, persons = faces(60, 4, 0.5)
+    people = [str(person) for person in persons]
+    found = tar_over_all(embeddings, people, threshold=5.0, rates=[1e-2])
+    assert found.fmr_at == 1
+    assert found.points[0].interval == tar_over_all(embeddings, people, rates=[1e-2]).points[0].interval
+
+
 def test_against_the_same_engine_nothing_changes_but_the_count() -> None:
     embeddings, persons = faces(50, 4, 0.5)
     people = [str(person) for person in persons]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from engines.engine import Engine
-from engines.store import CACHE_VARIABLE
+from engines.store import CACHE_VARIABLE, DATA_VARIABLE
 from realtime.app import main
-from realtime.people.gallery import DATA_FOLDER_VARIABLE, Gallery
+from realtime.people.gallery import Gallery
 from realtime.people.matching import References
 from realtime.people.reference import Reference
 from tests.realtime.app.commands import Ran, Realtime, make_portrait_film
@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's data folder of this test, which is not there yet."""
-    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "data"))
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
     monkeypatch.setenv("DISPLAY", "")
     monkeypatch.setenv("WAYLAND_DISPLAY", "")
     monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)

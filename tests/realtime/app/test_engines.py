@@ -134,7 +134,7 @@ def test_a_gallery_moves_to_a_model_with_another_template_by_the_command_that_is
     assert refused.code == 1
     assert "realtime gallery reembed" in refused.sentence
     moved = realtime("gallery", "reembed", *with_other)
-    assert (moved.code, moved.out) == (0, f"{gallery}: 1 photos embedded with mean-colours\n")
+    assert (moved.code, moved.out) == (0, f"{gallery}: 1 photo embedded with mean-colours\n")
     ran = realtime(*watch, *with_other)
     assert ran.code == 0
     assert ran.err.startswith("mean-colours on ")
