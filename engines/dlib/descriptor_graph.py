@@ -24,9 +24,6 @@ DIMENSIONS: Final = 128
 INPUT: Final = "faces"
 OUTPUT: Final = "embeddings"
 
-_TINY: Final = 1e-12
-"""Keeps the length of an all-zero embedding from dividing by zero."""
-
 # O output channels, I input channels, K side of the window
 Float32 = NDArray[np.float32]
 
@@ -45,16 +42,12 @@ def embedding_graph(network: Network, *, unit_length: bool, mirrored: bool) -> o
     graph = GraphBuilder("dlib_resnet")
     faces = graph.input(INPUT, ["N", CHIP, CHIP, 3])
     if mirrored:
-        flipped = graph.node("Slice", faces, graph.ints(-1), graph.ints(-CHIP - 1), graph.ints(2), graph.ints(-1))
-        faces = graph.node("Concat", faces, flipped, axis=0)
+        faces = graph.with_mirror_images(faces, CHIP)
     embeddings = _residual_layers(graph, normalise(graph, faces, network.mean_rgb), network.layers)
     if mirrored:
-        pairs = graph.node("Reshape", embeddings, graph.ints(2, -1, DIMENSIONS))
-        embeddings = graph.node("ReduceMean", pairs, axes=[0], keepdims=0)
+        embeddings = graph.mean_over_mirror_images(embeddings, DIMENSIONS)
     if unit_length:
-        length = graph.node("ReduceL2", embeddings, axes=[1], keepdims=1)
-        safe = graph.node("Max", length, graph.constant(np.array([_TINY], dtype=np.float32)))
-        embeddings = graph.node("Div", embeddings, safe)
+        embeddings = graph.of_unit_length(embeddings)
     graph.node("Identity", embeddings, output=OUTPUT)
     return graph.finish(OUTPUT, ["N", DIMENSIONS], "realtime")
 

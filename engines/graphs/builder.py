@@ -19,6 +19,10 @@ IR_VERSION: Final = 8
 """Goes with opset 17: an older runtime refuses a newer one."""
 
 
+TINY: Final = 1e-12
+"""Keeps the length of an all-zero embedding from dividing by zero."""
+
+
 class GraphBuilder:
     """Collects nodes and constants; every method returns the name of the tensor that it made."""
 
@@ -54,6 +58,22 @@ class GraphBuilder:
         if not any(before) and not any(after):
             return tensor
         return self.node("Pad", tensor, self.ints(*before, *after))
+
+    def with_mirror_images(self, faces_NHWC: str, side: int) -> str:
+        """The faces, and behind them their mirror images: (2N, S, S, 3)."""
+        back = self.ints(-1), self.ints(-side - 1), self.ints(2), self.ints(-1)
+        return self.node("Concat", faces_NHWC, self.node("Slice", faces_NHWC, *back), axis=0)
+
+    def mean_over_mirror_images(self, embeddings: str, dimensions: int) -> str:
+        """(2N, D) as ``with_mirror_images`` laid them out, to (N, D)."""
+        pairs = self.node("Reshape", embeddings, self.ints(2, -1, dimensions))
+        return self.node("ReduceMean", pairs, axes=[0], keepdims=0)
+
+    def of_unit_length(self, embeddings: str) -> str:
+        """Each row divided by its length; zeros stay zeros."""
+        length = self.node("ReduceL2", embeddings, axes=[1], keepdims=1)
+        safe = self.node("Max", length, self.constant(np.array([TINY], dtype=np.float32)))
+        return self.node("Div", embeddings, safe)
 
     def finish(self, output: str, shape: list[int | str], producer: str) -> onnx.ModelProto:
         """The model with its one float32 output.

@@ -16,7 +16,7 @@ from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
 from engines.dlib.descriptor_graph import INPUT, OUTPUT
 from engines.errors import ModelFileError, first_line
-from engines.graphs.builder import OPSET
+from engines.graphs.builder import OPSET, TINY
 from engines.intake.foreign import Ports
 from engines.models import ForeignInput
 
@@ -28,9 +28,6 @@ AXES_AS_INPUT: Final = 18
 
 PREFIX: Final = "net."
 """Before every name of the foreign graph, so that none can be one of ours."""
-
-_TINY: Final = 1e-12
-"""Keeps the length of an all-zero embedding from dividing by zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +127,7 @@ def _epilogue(nodes: _Nodes, wrap: Wrap, x: str) -> None:
         x = nodes.reduce("ReduceMean", nodes.node("Reshape", x, nodes.ints(2, -1, wrap.dimensions)), 0, 0)
     if wrap.unit_length:
         length = nodes.reduce("ReduceL2", x, 1, 1)
-        x = nodes.node("Div", x, nodes.node("Max", length, nodes.real(_TINY)))
+        x = nodes.node("Div", x, nodes.node("Max", length, nodes.real(TINY)))
     nodes.node("Identity", x, output=OUTPUT)
 
 

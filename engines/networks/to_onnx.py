@@ -33,9 +33,6 @@ EPSILON: Final = 1e-5
 COLOURS: Final = {"rgb": slice(None), "bgr": slice(None, None, -1)}
 """Order of channels that the weights were trained on, and how the first layer's filters are turned to RGB."""
 
-_TINY: Final = 1e-12
-"""Keeps the length of an all-zero embedding from dividing by zero."""
-
 # O output channels, I input channels, K side of the window, F features, D dimensions
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -63,16 +60,12 @@ def to_onnx(
     side = network.input_size
     faces = graph.input(INPUT, ["N", side, side, 3])
     if mirrored:
-        flipped = graph.node("Slice", faces, graph.ints(-1), graph.ints(-side - 1), graph.ints(2), graph.ints(-1))
-        faces = graph.node("Concat", faces, flipped, axis=0)
+        faces = graph.with_mirror_images(faces, side)
     embeddings = write(network, GraphWriter(graph, arrays), Maps(normalised(graph, faces), 3, side))
     if mirrored:
-        pairs = graph.node("Reshape", embeddings, graph.ints(2, -1, network.dimensions))
-        embeddings = graph.node("ReduceMean", pairs, axes=[0], keepdims=0)
+        embeddings = graph.mean_over_mirror_images(embeddings, network.dimensions)
     if unit_length:
-        length = graph.node("ReduceL2", embeddings, axes=[1], keepdims=1)
-        safe = graph.node("Max", length, graph.constant(np.array([_TINY], dtype=np.float32)))
-        embeddings = graph.node("Div", embeddings, safe)
+        embeddings = graph.of_unit_length(embeddings)
     graph.node("Identity", embeddings, output=OUTPUT)
     return graph.finish(OUTPUT, ["N", network.dimensions], "realtime")
 
