@@ -128,6 +128,7 @@ def read_model(
 def _terms(name: str, said: dict[str, Any]) -> Terms:
     """What was said, over what ``configs/models.yaml`` says of a model of that name, over what suits ArcFace."""
     from engines.intake.adopt import Terms
+    from engines.manifest import crop_side
     from engines.models import known_models
 
     if said.get("colour", "rgb") not in COLOURS:
@@ -145,6 +146,7 @@ def _terms(name: str, said: dict[str, Any]) -> Terms:
     }
     if "threshold" in said:
         fields |= {"threshold": said["threshold"], "threshold_fmr": said.get("fmr"), "threshold_source": GIVEN_SOURCE}
+    crop_side(fields.get("template", terms.template), "--template")
     try:
         return replace(terms, **fields)
     except ValueError as err:

@@ -17,7 +17,7 @@ from engines.export import CONVERTER, ModelFile, check_model, with_manifest
 from engines.graphs.mixed_precision import to_mixed
 from engines.intake.adopt import Terms
 from engines.intake.contract import prove
-from engines.manifest import Manifest, crop_side
+from engines.manifest import CROPS, Manifest
 from engines.networks import Network
 from engines.networks.random_weights import digest, random_state
 from engines.networks.to_onnx import Arrays, to_onnx
@@ -84,7 +84,7 @@ def in_precision(model: ModelFile, precision: str) -> ModelFile:
 
 
 def _proved(network: Network, arrays: Arrays, sha256: str, terms: Terms, where: str, colour: str) -> ModelFile:
-    if crop_side(terms.template, where) != network.input_size:
+    if CROPS.get(terms.template, network.input_size) != network.input_size:
         raise ModelFileError(
             f"{where}: {network.name} takes faces of {network.input_size} pixels, which the alignment template "
             f"{terms.template!r} does not make; name the one it was trained on"

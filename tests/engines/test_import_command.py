@@ -33,6 +33,7 @@ Call = Callable[..., tuple[int, str, str]]
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
     """Run a command with a folder of models of its own; exit code, output, errors without the frame around them."""
     monkeypatch.setenv("REALTIME_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("REALTIME_DATA", str(tmp_path / "data"))
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["engines", *map(str, arguments)])
@@ -135,6 +136,7 @@ def test_options_that_contradict_each_other(call: Call, backbone: Path, options:
         (("--name", "dlib-resnet-v1"), "is the name of a model that others published"),
         (("--name", "insightface/buffalo_l"), "is the name of a model that others published"),
         (("--template", "dlib_chip_150"), "takes faces of 112 pixels"),
+        (("--template", "eyes_113"), "'eyes_113' is not known; known are dlib_chip_150"),
         (("--network", "iresnet18"), "these are the weights of mobilefacenet"),
     ],
 )

@@ -77,7 +77,7 @@ def test_engine_files_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_models_that_are_here_and_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(store.DATA_VARIABLE, str(tmp_path))
     store.keep_model("mine/first", b"model")
     here, others = recognition.models()
     assert here.value == "here: dlib-resnet-v1, mine/first"

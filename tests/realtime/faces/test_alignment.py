@@ -328,3 +328,9 @@ def test_five_points_are_found_among_68(astronaut: RGB_HW3, landmarker_68: Landm
 
 def test_the_predictors_file_comes_from_the_package() -> None:
     assert dlib_model_path("shape_predictor_5_face_landmarks.dat").is_file()
+
+
+def test_a_manifest_may_name_the_templates_that_there_are() -> None:
+    from engines.manifest import CROPS
+
+    assert {name: template.size for name, template in TEMPLATES.items()} == CROPS
