@@ -19,7 +19,7 @@ from engines.networks import Network
 from engines.networks.layouts import Convolution, Head, Maps, write
 from engines.networks.shapes import expected_shapes
 from engines.networks.to_onnx import EPSILON, GraphWriter, normalised
-from engines.quiet import import_quietly
+from engines.runtimes.onnxruntime import compiled, outputs
 
 PICTURES: Final = 16
 """Made-up pictures that the statistics are taken from."""
@@ -97,12 +97,9 @@ def _statistics(network: Network, arrays: Mapping[str, Float32], pictures: NDArr
     model = graph.finish(embeddings, ["N", network.dimensions], "realtime")
     for tensor in writer.measured:
         model.graph.output.add(name=tensor)
-    library = import_quietly("onnxruntime")
-    options = library.SessionOptions()
-    options.intra_op_num_threads = 1  # the order of additions, and so the bytes, would depend on the number
-    options.log_severity_level = 3
-    session = library.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found = session.run(list(writer.measured), {"faces": pictures})
+    # one thread: the order of additions, and so the bytes, would depend on the number
+    session = compiled(model.SerializeToString(), network.name, threads=1)
+    found = outputs(session, network.name, list(writer.measured), pictures)
     return {name: values.ravel() for name, values in zip(writer.measured.values(), found, strict=True)}
 
 

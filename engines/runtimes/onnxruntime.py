@@ -57,17 +57,22 @@ def compiled(model: bytes, where: str, threads: int) -> Any:
         RuntimeMissing: as ``version``.
     """
     library = _library()
+    try:
+        return library.InferenceSession(model, session_options(library, threads), providers=["CPUExecutionProvider"])
+    except errors() as err:
+        raise ModelFileError(
+            f"{where}: onnxruntime cannot load it ({first_line(err)}); export the model again"
+        ) from err
+
+
+def session_options(library: ModuleType, threads: int) -> Any:
+    """What every session of this library is opened with: its threads sleep between calls."""
     options = library.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return library.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except _errors() as err:
-        raise ModelFileError(
-            f"{where}: onnxruntime cannot load it ({first_line(err)}); export the model again"
-        ) from err
+    return options
 
 
 def outputs(session: Any, where: str, names: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
@@ -78,7 +83,7 @@ def outputs(session: Any, where: str, names: list[str], images: NDArray[np.uint8
     """
     try:
         values: list[NDArray[np.float32]] = session.run(names, {session.get_inputs()[0].name: images})
-    except _errors() as err:
+    except errors() as err:
         raise EngineError(f"{where}: onnxruntime failed ({first_line(err)}); try another runtime") from err
     return values
 
@@ -110,7 +115,7 @@ def _library() -> ModuleType:
         raise RuntimeMissing(f"onnxruntime does not load ({err}); install it with `pip install onnxruntime`") from err
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def errors() -> tuple[type[Exception], ...]:
     """ONNX Runtime's exceptions share no base of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

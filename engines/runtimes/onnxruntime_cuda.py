@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engines.errors import DeviceLost, EngineError, ModelFileError, OutOfDeviceMemory, RuntimeMissing, first_line
 from engines.gpu.cuda_errors import translated
 from engines.quiet import import_quietly
+from engines.runtimes.onnxruntime import errors, session_options
 
 INSTALL: Final = "pip install onnxruntime-gpu"
 
@@ -89,7 +90,7 @@ class OnnxRuntimeCudaSession:
             raise EngineError(f"{self._where}: the engine is closed; open it again")
         try:
             output: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
-        except _errors() as err:
+        except errors() as err:
             raise translated(err, self._where, "onnxruntime-cuda") from err
         return output
 
@@ -99,15 +100,11 @@ class OnnxRuntimeCudaSession:
 
 def _opened(model: bytes, where: str, threads: int) -> Any:
     library = _library()
-    options = library.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(library, threads)
     providers = [(_PROVIDER, _OPTIONS), "CPUExecutionProvider"]
     try:
         session = library.InferenceSession(model, options, providers=providers)
-    except _errors() as err:
+    except errors() as err:
         error = translated(err, where, "onnxruntime-cuda")
         if isinstance(error, OutOfDeviceMemory | DeviceLost):
             raise error from err
@@ -157,10 +154,3 @@ def _preload(library: ModuleType) -> None:
         with contextlib.redirect_stdout(printed):
             library.preload_dlls()
         _log.debug("onnxruntime.preload_dlls: %s", printed.getvalue().strip())
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions share no base of their own."""
-    from engines.runtimes import onnxruntime
-
-    return onnxruntime._errors()
