@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from realtime.settings import UNITS, Settings
+from realtime.sections import UNITS
+from realtime.settings import Settings
 
 TARGET = Path(__file__).resolve().parents[1] / "configs" / "default.yaml"
 

@@ -18,7 +18,8 @@ PACKAGES = ("engines", "realtime", "train")
 FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "records": set(),
-    "settings": {"errors"},
+    "sections": {"errors"},
+    "settings": {"errors", "sections"},
     "capture": {"records", "settings", "errors"},
     "faces": {"records", "settings", "errors"},
     "show": {"records", "settings", "errors"},

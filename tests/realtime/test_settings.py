@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from engines.presets import configs_dir, preset_names
 from engines.runtimes import MODULES, PRECISIONS
 from realtime.errors import SettingsError
-from realtime.settings import MAX_CONFIG_BYTES, UNITS, DetectSettings, EmbedSettings, Settings, load_settings
+from realtime.sections import MAX_CONFIG_BYTES, UNITS
+from realtime.settings import DetectSettings, EmbedSettings, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = {name: type(getattr(Settings(), name)) for name in Settings.model_fields}
