@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from engines.commands.shared import AlignOption, align_options, bar
 
 if TYPE_CHECKING:
     from engines.export import ModelFile
@@ -35,10 +35,7 @@ def verify(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     all_: Annotated[bool, typer.Option("--all", help="Every runtime and precision that works here.")] = False,
     pairs: Annotated[Path | None, typer.Option(help="List of pairs as LFW's pairs.txt; only its photos count.")] = None,
-    align: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="How photos are aligned, as detect.kind=cnn or align.landmarks=68."),
-    ] = None,
+    align: AlignOption = None,
     form: Annotated[
         str, typer.Option(help="What --faces holds: crops, photos, or auto (crops if they have the model's size).")
     ] = "auto",
@@ -105,39 +102,17 @@ def _read(
 
     if form not in get_args(Form):
         raise typer.BadParameter(f"{form!r}; known are {', '.join(get_args(Form))}", param_hint="--form")
-    options = dict(_option(text) for text in align)
-    with _bar("reading faces") as told:
+    with bar("reading faces", "photo") as told:
         return read_faces(
             path,
             template=model.manifest.template,
             size=model.manifest.input_size,
-            options=options,
+            options=align_options(align),
             form=form,  # type: ignore[arg-type]
             limit=limit,
             only=None if pairs is None else pairs.stems,
             progress=told,
         )
-
-
-def _option(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"{text!r}; expected key=value, as detect.kind=cnn", param_hint="--align")
-    return key, value
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Any]:
-    """Progress on stderr, only on a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(desc=what, unit="photo", leave=False, disable=None) as bar:
-
-        def told(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield told
 
 
 class _Bars:

@@ -69,7 +69,7 @@ def read_weights(path: Path) -> Weights:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
         arrays, form = _reader(head, path)(path)
-        sha256 = _digest(path)
+        sha256 = file_sha256(path)
     except OSError as err:
         raise ModelFileError(f"{path}: cannot be read ({err.strerror or err}); check it and its permissions") from err
     for name, values in arrays.items():
@@ -101,7 +101,8 @@ def _reader(head: bytes, path: Path) -> Callable[[Path], tuple[dict[str, Float32
     )
 
 
-def _digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of a whole file, 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Final, Literal, Protocol, cast
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engines.errors import EngineError
 from engines.store import cache_dir
-from engines.verification.packed import Packed, pack
+from engines.verification.packed import NPY_ERRORS, Packed, pack
 
 # N faces; S side of a crop, pixels; 3 channels RGB
 Crop_SS3 = NDArray[np.uint8]
@@ -114,7 +114,7 @@ def read_faces(
         options: of the aligner, as ``{"detect.kind": "cnn"}``.
         form: see ``Form``.
         limit: so many photos at most, evenly over the set.
-        only: file names without folder and suffix; others are passed over.
+        only: names without suffix, with or without their folders; other photos are passed over.
         progress: see ``Progress``.
 
     Raises:
@@ -133,7 +133,7 @@ def read_faces(
 def _from_array(path: Path, size: int, limit: int | None) -> FaceSet:
     try:
         faces = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as err:
+    except NPY_ERRORS as err:
         raise EngineError(f"{path}: cannot be read as an array of crops ({err}); give one saved by numpy.save") from err
     if faces.dtype != np.uint8 or faces.ndim != 4 or faces.shape[1:] != (size, size, 3) or not len(faces):
         raise EngineError(
@@ -157,7 +157,7 @@ def _holds_crops(folder: Path, size: int) -> bool:
 def _from_crops(
     folder: Path, size: int, limit: int | None, only: Collection[str] | None, progress: Progress
 ) -> FaceSet:
-    paths = [path for path in _images(folder) if only is None or path.stem in only]
+    paths = [path for path in _images(folder) if _asked_for(path.relative_to(folder), only)]
     paths = _thinned(paths, limit)
     crops: list[Crop_SS3] = []
     found: list[tuple[str, str]] = []
@@ -193,7 +193,7 @@ def _from_photos(
     progress: Progress,
 ) -> FaceSet:
     with closing(_aligner()(path, template=template, size=size, options=options)) as photos:
-        rows = [row for row, name in enumerate(photos.names) if only is None or PurePosixPath(name).stem in only]
+        rows = [row for row, name in enumerate(photos.names) if _asked_for(PurePosixPath(name), only)]
         rows = _thinned(rows, limit)
         packed: Packed = pack(photos, rows, size, cache_dir() / "crops", progress)
     if not len(packed.names):
@@ -219,6 +219,10 @@ def _aligner() -> Aligner:
         return cast(Aligner, found[0].load())
     except (ImportError, AttributeError) as err:
         raise EngineError(f"the aligner {found[0].value} does not load ({err}); install its package again") from err
+
+
+def _asked_for(name: PurePath, only: Collection[str] | None) -> bool:
+    return only is None or name.stem in only or name.with_suffix("").as_posix() in only
 
 
 def _images(folder: Path) -> Iterator[Path]:

@@ -8,17 +8,20 @@ stopped goes on where it was; the file gets its name when it is whole.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import tokenize
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from engines.verification.growing import GrowingCrops, whole_lines
+
+NPY_ERRORS: Final = (OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
+"""What ``numpy.load`` lets out on a damaged file: it reads the head as Python's literals."""
 
 LAYOUT: Final = 1
 """Raise it when the files change: older ones are then made again."""
@@ -87,13 +90,16 @@ def _in_file(
         if (kept := _read(place, len(rows), size)) is not None:
             return kept
         whole.unlink(missing_ok=True)
-        with _Growing(place, size) as growing:
+        part = place.with_suffix(".part")
+        with GrowingCrops(part, place.with_suffix(".jsonl"), size, _has_crop) as growing:
             for done, row in enumerate(rows, start=1):
-                if done > len(growing.notes):
-                    growing.add(photos.names[row], photos.people[row], photos.crop(row))
+                if done > growing.done:
+                    crop = photos.crop(row)
+                    reason, face = (crop, None) if isinstance(crop, str) else (None, crop)
+                    growing.add([photos.names[row], photos.people[row], reason], face)
                     progress(done, len(rows))
             growing.finish()
-        growing.part.replace(whole)
+        part.replace(whole)
         kept = _read(place, len(rows), size)
     assert kept is not None
     return kept
@@ -131,7 +137,7 @@ def _read(place: Path, total: int, size: int) -> Packed | None:
         return _packed(np.zeros((0, size, size, 3), dtype=np.uint8), notes)
     try:
         faces = np.load(place.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except NPY_ERRORS:
         return None
     if faces.shape != (good, size, size, 3) or faces.dtype != np.uint8:
         return None
@@ -142,71 +148,14 @@ def _read_notes(place: Path) -> list[_Note]:
     """Up to the first line that is not whole."""
     notes: list[_Note] = []
     try:
-        for line in place.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n"):
-                break
-            name, person, failure = json.loads(line)
-            notes.append(_Note(str(name), str(person), failure if failure is None else str(failure)))
+        with place.with_suffix(".jsonl").open("rb") as file:
+            for _, (name, person, failure) in whole_lines(file):
+                notes.append(_Note(str(name), str(person), failure if failure is None else str(failure)))
     except (OSError, ValueError, TypeError):
         pass
     return notes
 
 
-class _Growing:
-    """An array in a file that crops are appended to, and the notes beside it."""
-
-    def __init__(self, place: Path, size: int) -> None:
-        self.part = place.with_suffix(".part")
-        self._size = size
-        self._crop_bytes = size * size * 3
-        self.notes = _read_notes(place)
-        self._opened = ExitStack()
-        with ExitStack() as opened:
-            self._crops = opened.enter_context(self.part.open("r+b" if self.part.exists() else "w+b"))
-            self._lines = opened.enter_context(place.with_suffix(".jsonl").open("r+" if self.notes else "w+"))
-            self._go_on()
-            self._opened = opened.pop_all()
-
-    def _go_on(self) -> None:
-        """Cut both files to what they agree on."""
-        self._crops.seek(0)
-        self._head()
-        start = self._crops.tell()
-        whole = max(0, self.part.stat().st_size - start) // self._crop_bytes
-        good = [place for place, note in enumerate(self.notes) if note.failure is None]
-        del self.notes[good[whole] if whole < len(good) else len(self.notes) :]
-        self._crops.seek(start + min(whole, len(good)) * self._crop_bytes)
-        self._crops.truncate()
-        self._lines.seek(0)
-        self._lines.truncate()
-        self._lines.writelines(self._line(note) for note in self.notes)
-
-    def _head(self) -> None:
-        """numpy leaves room in its header for the first axis to grow, so that it has one length."""
-        good = sum(note.failure is None for note in self.notes)
-        shape = (good, self._size, self._size, 3)
-        npy.write_array_header_1_0(self._crops, {"shape": shape, "fortran_order": False, "descr": "|u1"})
-
-    def add(self, name: str, person: str, crop: NDArray[np.uint8] | str) -> None:
-        note = _Note(name, person, crop if isinstance(crop, str) else None)
-        if not isinstance(crop, str):
-            self._crops.write(np.ascontiguousarray(crop).data)
-            self._crops.flush()
-        self._lines.write(self._line(note))
-        self._lines.flush()
-        self.notes.append(note)
-
-    @staticmethod
-    def _line(note: _Note) -> str:
-        return json.dumps([note.name, note.person, note.failure]) + "\n"
-
-    def finish(self) -> None:
-        """Write the true count into the header."""
-        self._crops.seek(0)
-        self._head()
-
-    def __enter__(self) -> _Growing:
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._opened.close()
+def _has_crop(note: list[str | None]) -> bool:
+    _, _, failure = note
+    return failure is None

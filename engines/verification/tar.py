@@ -58,17 +58,26 @@ class TarPoint:
         return self.allowed >= MIN_MATCHES
 
 
-def tar_listed(comparisons: Comparisons, rates: Sequence[float] = RATES) -> tuple[TarPoint, ...]:
-    """TAR over the listed comparisons; the interval is over pairs of the list, which hardly share people."""
+def tar_listed(
+    comparisons: Comparisons, rates: Sequence[float] = RATES, *, by_people: bool = False
+) -> tuple[TarPoint, ...]:
+    """TAR over the listed comparisons.
+
+    Args:
+        by_people: the interval is over people, as over all comparisons, and not over pairs of the list, which in LFW
+            hardly share people.
+    """
     order = np.argsort(comparisons.non_mated, kind="stable")
+    units_TK = comparisons.people_T2 if by_people else comparisons.pairs_T[:, None]
+    nearest_units_TK = units_TK[~comparisons.mated_T][order]
     return _points(
         rates,
         _Material(
             nearest_T=comparisons.non_mated[order],
-            nearest_units=(comparisons.pairs_T[~comparisons.mated_T][order],),
+            nearest_units=tuple(nearest_units_TK.T),
             mated_T=comparisons.mated,
-            mated_units_T=comparisons.pairs_T[comparisons.mated_T],
-            units=int(comparisons.pairs_T.max(initial=-1)) + 1,
+            mated_units_T=units_TK[comparisons.mated_T, 0],
+            units=int(units_TK.max(initial=-1)) + 1,
             non_mated=len(order),
         ),
     )

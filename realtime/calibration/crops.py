@@ -87,6 +87,7 @@ class AlignedPhotos:
         self.digest = hashlib.sha256(repr(how).encode()).hexdigest()
         self.names = tuple(item.name for item in images.items)
         self.people = tuple(item.person for item in images.items)
+        self.passed_over = images.passed_over
         self._images = images
         self._template = template
         self._settings = settings
@@ -111,6 +112,14 @@ class AlignedPhotos:
         except RealtimeError as err:
             raise EngineError(str(err)) from err
         return NO_FACE if view is None else view.crop_SS3
+
+    def sha256(self, index: int) -> str:
+        """Of the photo's bytes, 64 hex digits.
+
+        Raises:
+            PhotoError: it cannot be read any more.
+        """
+        return self._images.sha256(self._images.items[index])
 
     def close(self) -> None:
         self._images.close()

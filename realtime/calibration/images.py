@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
-from realtime.capture.photo import PHOTO_SUFFIXES, decode_photo, load_photo
+from realtime.capture.photo import PHOTO_SUFFIXES, decode_photo, load_photo, photo_sha256
 from realtime.errors import PhotoError, RealtimeError
 from realtime.records import RGB_HW3
 
@@ -52,6 +52,9 @@ class ImageSet(Protocol):
     def read(self, item: Item) -> RGB_HW3:
         """Pixels of one item; raises PhotoError where they cannot be had."""
 
+    def sha256(self, item: Item) -> str:
+        """Of the item's bytes as they lie there, 64 hex digits; raises PhotoError where they cannot be had."""
+
     def close(self) -> None: ...
 
 
@@ -84,12 +87,18 @@ class FolderSet:
         items: list[Item] = []
         self.passed_over: dict[str, str] = {}
         digest = hashlib.sha256()
-        for directory, subfolders, files in os.walk(folder):
+        for directory, subfolders, files in os.walk(folder, onerror=self._unlisted):
             subfolders.sort()
+            for link in (Path(directory) / name for name in subfolders if (Path(directory) / name).is_symlink()):
+                self.passed_over[link.relative_to(folder).as_posix()] = "a link to a folder, which is not followed"
             for file in sorted(files):
                 path = Path(directory) / file
                 name = path.relative_to(folder).as_posix()
-                status = path.stat()
+                try:
+                    status = path.stat()
+                except OSError as err:
+                    self.passed_over[name] = f"cannot be read ({err.strerror})"
+                    continue
                 digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
                 item = _item(PurePosixPath(name), self.passed_over, labelled=labelled)
                 if item is not None:
@@ -97,8 +106,15 @@ class FolderSet:
         self.items = tuple(items)
         self.digest = digest.hexdigest()
 
+    def _unlisted(self, err: OSError) -> None:
+        name = os.path.relpath(str(err.filename), self._folder)
+        self.passed_over[name] = f"a folder that may not be listed ({err.strerror})"
+
     def read(self, item: Item) -> RGB_HW3:
         return load_photo(self._folder / item.name)
+
+    def sha256(self, item: Item) -> str:
+        return photo_sha256(self._folder / item.name)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -150,13 +166,20 @@ class TarSet:
         return None
 
     def read(self, item: Item) -> RGB_HW3:
-        where = Path(f"{self._path}:{item.name}")
+        return decode_photo(self._content(item), self._where(item))
+
+    def sha256(self, item: Item) -> str:
+        return hashlib.sha256(self._content(item)).hexdigest()
+
+    def _content(self, item: Item) -> bytes:
         try:
             file = self._tar.extractfile(self._members[item.name])
-            data = b"" if file is None else file.read()
+            return b"" if file is None else file.read()
         except _TAR_ERRORS as err:
-            raise PhotoError(f"{where}: cannot be read from the tar ({err})") from err
-        return decode_photo(data, where)
+            raise PhotoError(f"{self._where(item)}: cannot be read from the tar ({err})") from err
+
+    def _where(self, item: Item) -> Path:
+        return Path(f"{self._path}:{item.name}")
 
     def close(self) -> None:
         self._tar.close()
