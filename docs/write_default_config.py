@@ -1,4 +1,5 @@
-"""Writes configs/default.yaml from the models in realtime/settings.py; a test holds the two together.
+"""Writes configs/default.yaml and configs/train_default.yaml from the models in realtime/settings.py and
+train/settings.py; tests hold them together.
 
 Run it as ``make docs`` after an option was added or changed.
 """
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from realtime.sections import UNITS
 from realtime.settings import Settings
+from train.settings import FitSettings
 
-TARGET = Path(__file__).resolve().parents[1] / "configs" / "default.yaml"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 HEADER = """\
 # Every option with its meaning, unit and default. Copy what you want to change into a file of your own:
@@ -27,11 +30,21 @@ HEADER = """\
 """
 
 
-def default_yaml() -> str:
-    """The whole file, as it should be."""
-    defaults = Settings()
-    parts = [HEADER]
-    for section in Settings.model_fields:
+TRAINING_HEADER = """\
+# Every option of a training run with its meaning, unit and default. Copy what you want to change into your own file:
+#
+#   python -m train fit mine.yaml
+#   python -m train fit kface_r50 --set optimiser.lr=0.01
+#
+# A key that is not in this list is refused, with the nearest one that is. Written by docs/write_default_config.py.
+"""
+
+
+def default_yaml(defaults: BaseModel | None = None, header: str = HEADER) -> str:
+    """The whole file, as it should be; of ``Settings`` if no other model is given."""
+    defaults = defaults or Settings()
+    parts = [header]
+    for section in type(defaults).model_fields:
         owner = getattr(defaults, section)
         parts.append(f"\n{section}:\n")
         for key, field in type(owner).model_fields.items():
@@ -73,8 +86,12 @@ def _scalar(value: Any) -> str:
 
 
 def main() -> None:
-    TARGET.write_text(default_yaml(), encoding="utf-8")
-    sys.stdout.write(f"{TARGET.name} written\n")
+    for name, text in (
+        ("default.yaml", default_yaml()),
+        ("train_default.yaml", default_yaml(FitSettings(), TRAINING_HEADER)),
+    ):
+        (CONFIGS / name).write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{name} written\n")
 
 
 if __name__ == "__main__":

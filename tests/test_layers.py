@@ -31,6 +31,13 @@ FLOORS: dict[str, set[str]] = {
 TOP = ("benchmark", "bench", "calibration", "doctor", "app")
 """From lower to higher: each may use every room of FLOORS, and those before it in this row."""
 
+TRAIN = (
+    *("errors", "settings", "networks", "prepared", "source", "losses", "kface", "recordio", "preparing", "sharding"),
+    *("checkpoints", "runs", "starting", "evaluation", "fit", "export"),
+    *("cleaning", "inversion", "toy", "commands"),
+)
+"""Rooms of train/ from lower to higher: each may use those before it in this row."""
+
 HEAVY = (
     *("torch", "cv2", "dlib", "onnx", "onnxruntime", "openvino", "tensorrt", "pygame", "av", "scipy", "skimage"),
     *("PIL", "matplotlib", "safetensors"),
@@ -54,21 +61,17 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
                 yield f"{node.module}.{alias.name}", node.lineno
 
 
-def room(dotted: str) -> str | None:
+def room(dotted: str, package: str = "realtime") -> str | None:
     """``capture`` of ``realtime.capture.file``; None of ``realtime`` itself and of other packages."""
     parts = dotted.split(".")
-    inside = (
-        parts[0] == "realtime" and len(parts) > 1 and ((ROOT / "realtime" / parts[1]).is_dir() or _is_file(parts[1]))
-    )
-    return parts[1] if inside else None
+    if parts[0] != package or len(parts) == 1:
+        return None
+    place = ROOT / package / parts[1]
+    return parts[1] if place.is_dir() or place.with_suffix(".py").is_file() else None
 
 
-def _is_file(name: str) -> bool:
-    return (ROOT / "realtime" / f"{name}.py").is_file()
-
-
-def room_of(path: Path) -> str:
-    return path.relative_to(ROOT / "realtime").parts[0].removesuffix(".py")
+def room_of(path: Path, package: str = "realtime") -> str:
+    return path.relative_to(ROOT / package).parts[0].removesuffix(".py")
 
 
 def allowed(room: str) -> set[str]:
@@ -105,6 +108,18 @@ def test_a_room_uses_only_the_rooms_below_it() -> None:
     assert wrong == []
 
 
+def test_a_room_of_train_uses_only_the_rooms_below_it() -> None:
+    inner = [path for path in modules("train") if room_of(path, "train") not in ("__init__", "__main__")]
+    assert {room_of(path, "train") for path in inner} <= set(TRAIN), "draw it in ARCHITECTURE.md, then here"
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in inner
+        for name, line in imports(path)
+        if (used := room(name, "train")) is not None and TRAIN.index(used) > TRAIN.index(room_of(path, "train"))
+    ]
+    assert wrong == []
+
+
 def test_the_drawing_has_no_circle() -> None:
     for upper, below in FLOORS.items():
         for lower in below:
@@ -114,9 +129,9 @@ def test_the_drawing_has_no_circle() -> None:
 def test_only_the_command_line_prints() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for package in ("engines", "realtime")
+        for package in PACKAGES
         for path in modules(package)
-        if room_of_any(path) != "app" and "engines/commands" not in path.as_posix() and path.name != "__main__.py"
+        if room_of_any(path) not in ("app", "commands") and path.name != "__main__.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
@@ -125,13 +140,13 @@ def test_only_the_command_line_prints() -> None:
 
 def room_of_any(path: Path) -> str:
     parts = path.relative_to(ROOT).parts
-    return parts[1] if parts[0] == "realtime" else ""
+    return parts[1]
 
 
 def test_threads_are_started_only_in_flow_and_by_those_named_here() -> None:
     starters = {
         path.relative_to(ROOT).as_posix()
-        for package in ("engines", "realtime")
+        for package in PACKAGES
         for path in modules(package)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
@@ -144,12 +159,19 @@ def test_threads_are_started_only_in_flow_and_by_those_named_here() -> None:
     assert [name for name in THREADS_ELSEWHERE if name.removeprefix("realtime/") not in drawing] == []
 
 
-THREADS_ELSEWHERE = {"realtime/capture/connection.py", "realtime/doctor/sources.py"}
-"""Modules outside flow/ that start a thread; each has its reason in ARCHITECTURE.md."""
+THREADS_ELSEWHERE = {
+    *("realtime/capture/connection.py", "realtime/doctor/sources.py"),
+    "train/preparing/workers.py",
+}
+"""Modules outside flow/ that start a thread or a process; each has its reason in ARCHITECTURE.md."""
 
 
 @pytest.mark.parametrize(
-    "module", ["realtime", "realtime.settings", "realtime.records", "engines", "engines.engine", "engines.__main__"]
+    "module",
+    [
+        *("realtime", "realtime.settings", "realtime.records", "engines", "engines.engine", "engines.__main__"),
+        *("train", "train.settings", "train.prepared", "train.__main__"),
+    ],
 )
 def test_importing_the_library_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") == []

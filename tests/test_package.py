@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import realtime
-from engines.presets import preset_names
+from engines.presets import preset_names, training_preset_names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,12 +40,12 @@ def files_of(package: str, *suffixes: str) -> set[str]:
 
 
 def test_every_module_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    assert files_of("realtime", ".py") | files_of("engines", ".py") <= set(wheel.namelist())
+    assert files_of("realtime", ".py") | files_of("engines", ".py") | files_of("train", ".py") <= set(wheel.namelist())
 
 
 def test_presets_schemas_and_fonts_travel_with_it(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    assert {f"engines/configs/{name}.yaml" for name in preset_names()} <= names
+    assert {f"engines/configs/{name}.yaml" for name in (*preset_names(), *training_preset_names())} <= names
     data = files_of("realtime", ".json", ".ttf", ".otf", ".ttc", ".txt") | files_of("engines", ".json", ".npz")
     assert any(name.endswith(".json") for name in data), "the schemas of the JSON lines are part of the package"
     assert data <= names
@@ -55,6 +55,7 @@ def test_tests_and_big_files_stay_out(wheel: zipfile.ZipFile) -> None:
     assert {name.split("/")[0] for name in wheel.namelist()} == {
         "realtime",
         "engines",
+        "train",
         f"realtime_arcface-{realtime.__version__}.dist-info",
     }
     assert not [name for name in wheel.namelist() if name.endswith((".onnx", ".sqlite", ".mp4", ".dat", ".pyc"))]
@@ -89,7 +90,7 @@ def test_the_source_archive_builds_and_tests_itself(tmp_path: Path) -> None:
     with tarfile.open(build(tmp_path, "--sdist")) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     wanted = {"pyproject.toml", "Makefile", "constraints.txt", "README.md", "LICENSE", "tests/test_package.py"}
-    assert wanted | {f"configs/{name}.yaml" for name in preset_names()} <= names
+    assert wanted | {f"configs/{name}.yaml" for name in (*preset_names(), *training_preset_names())} <= names
     assert not [name for name in names if name.startswith((".venv", "out/"))]
 
 

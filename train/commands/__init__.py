@@ -1,0 +1,7 @@
+"""The commands of `python -m train`: one file each, listed here in the order of the help."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COMMANDS: Final = ("prepare",)
