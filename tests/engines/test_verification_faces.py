@@ -113,7 +113,9 @@ class TestArrays:
         with pytest.raises(EngineError, match=r"x\.npy"):
             read_faces(tmp_path / "x.npy", **MODEL)
 
-    @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello", b"\x93NUMPY\x01\x00\x08\x00{\x00\x00\x00\x00\x00\x00}"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"\x93NUMPY", b"hello", b"\x93NUMPY\x01\x00\x08\x00{\x00\x00\x00\x00\x00\x00}"]
+    )
     def test_a_file_that_is_no_array(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "x.npy").write_bytes(content)
         with pytest.raises(EngineError, match="cannot be read as an array"):
