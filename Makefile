@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 SOURCE ?= 0
+LFW ?= lfw-deepfunneled.tar
 ARGS ?=
 
 VENV := .venv
@@ -10,10 +11,10 @@ STAMP := $(VENV)/.installed
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench docs clean
+.PHONY: help setup demo train-demo run test lint bench docs clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## .venv with everything that constraints.txt pins; does nothing when it is up to date
 
@@ -27,6 +28,16 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## name the person in the embedded sample; leaves out/demo.mp4
 	@mkdir -p $(OUT)
 	$(BIN)/realtime --source demo --no-window --output $(OUT)/demo.mp4 --events $(OUT)/demo-events.jsonl
+
+train-demo: setup  ## train on LFW's people for minutes on a CPU, and use the model: make train-demo LFW=lfw-deepfunneled.tar
+	@test -e "$(LFW)" || { echo "make train-demo: $(LFW) is not there; give LFW's tar or folder: make train-demo LFW=FILE" >&2; exit 1; }
+	@mkdir -p $(OUT)
+	$(BIN)/python -m train prepare folder "$(LFW)" $(OUT)/lfw --min-images 10 --val 40
+	$(BIN)/python -m train fit lfw_demo --data $(OUT)/lfw --output $(OUT)/lfw-run
+	$(BIN)/python -m train evaluate $(OUT)/lfw-run $(OUT)/lfw --identification --output $(OUT)/lfw-report
+	$(BIN)/python -m train export $(OUT)/lfw-run --output $(OUT)/lfw.onnx --fmr 1e-3
+	$(BIN)/python -m engines verify $(OUT)/lfw.onnx --faces $(OUT)/lfw/crops.npy --limit 500
+	$(BIN)/realtime --source demo --no-window --set embed.model=$(OUT)/lfw.onnx --output $(OUT)/lfw-demo.mp4
 
 run: setup  ## name the people in a camera, file or stream: make run SOURCE=0 ARGS="--output named.mp4"
 	$(BIN)/realtime --source "$(SOURCE)" $(ARGS)
@@ -48,5 +59,5 @@ docs: setup  ## rewrite what is generated: configs/default.yaml, the README's pi
 	$(BIN)/python docs/write_tree.py
 
 clean:  ## remove what was built and written here; .venv stays
-	rm -rf $(OUT) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find engines realtime tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(OUT) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find engines realtime train tests docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,8 @@
 """Holds a bench of the measurement clip to what the project promises; exits with 1 and the broken ones.
 
 Enters: JSON files of ``realtime bench --json`` and ``realtime bench --engines --json``; or, after ``--iresnet50``, one
-of ``python -m engines bench``. Who is named is held to; speed is said, kept or missed, and judged by a person: ratios
-of one run move with the neighbours of a shared machine.
+of ``python -m engines bench``; or, after ``--training``, the log of a run. Who is named and what is learned is held to;
+speed is said, kept or missed, and judged by a person: ratios of one run move with the neighbours of a shared machine.
 """
 
 import json
@@ -19,6 +19,9 @@ EMBED, DETECT = 10.0, 15.0
 """Times the dlib wheel, for one embedding and for the CNN detector at 640x480, on a machine with AVX-512."""
 
 
+LEARNED = 0.1
+"""By how much the intervals of accuracy before and after training stay apart."""
+
 IRESNET50 = {"openvino bf16": 2.0, "openvino int8": 3.0}
 """Times the faces a second of torch eager, on a machine with AVX-512."""
 
@@ -32,6 +35,18 @@ def iresnet50(bench_file: str) -> int:
             sys.stdout.write(f"{kept} {row['task']}, {row['engine']}: {row['speed_up']:.1f} times torch eager, ")
             sys.stdout.write(f"{least:g} promised\n")
     return 0
+
+
+def training(log_file: str) -> int:
+    """People never seen are told apart well above a network that has learned nothing."""
+    lines = [json.loads(line) for line in Path(log_file).read_text().splitlines()]
+    found = [line["sets"]["val"] for line in lines if line["kind"] == "evaluate"]
+    before, after = found[0], found[-1]
+    kept = after["low"] > before["high"] + LEARNED
+    sys.stdout.write(f"{'kept  ' if kept else 'broken'} accuracy on people never seen: ")
+    sys.stdout.write(f"{before['value']:.3f} [{before['low']:.3f}, {before['high']:.3f}] before, ")
+    sys.stdout.write(f"{after['value']:.3f} [{after['low']:.3f}, {after['high']:.3f}] after\n")
+    return 0 if kept else 1
 
 
 def main(bench_file: str, engines_file: str) -> int:
@@ -68,4 +83,5 @@ def has_avx512() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(iresnet50(sys.argv[2]) if sys.argv[1] == "--iresnet50" else main(*sys.argv[1:]))
+    others = {"--iresnet50": iresnet50, "--training": training}
+    sys.exit(others[sys.argv[1]](sys.argv[2]) if sys.argv[1] in others else main(*sys.argv[1:]))

@@ -18,13 +18,19 @@ BEGIN, END = "<!-- tree:begin -->", "<!-- tree:end -->"
 
 OTHERS = {
     "configs/": "presets as YAML, no code; they travel inside the wheel",
-    "configs/default.yaml": "every option with its unit and default",
+    "configs/default.yaml": "every option of `realtime` with its unit and default",
+    "configs/train_default.yaml": "every option of a training run with its unit and default",
+    "configs/kface_r50.yaml": "training on K-FACE: iresnet50, aligned crops, a sane rate",
+    "configs/kface_r50_onegpu.yaml": "training on K-FACE with the tutorial's values",
+    "configs/kface_smoke.yaml": "a small network on K-FACE, to see on a CPU that everything works",
+    "configs/lfw_demo.yaml": "a small network on LFW, some minutes on a CPU",
     "configs/webcam.yaml": "one person or a few, close to a webcam",
     "configs/cameras.yaml": "several cameras on the network",
     "configs/accurate.yaml": "recordings, where time does not matter",
     "configs/light.yaml": "small or busy computers",
     "configs/models.yaml": "the models that the program knows, with their thresholds",
     "docs/": "measurements, and what draws and writes the generated parts of the documentation",
+    "docs/training.md": "what training reaches on real data, with the command of each table, and the file formats",
     "docs/engines.md": "how fast each runtime is and how well each one's answers hold, with the command of each table",
     "tests/": "mirrors the packages; also the layers, the README and the wheel",
     ".ci/run": "what a change must pass",
@@ -36,7 +42,7 @@ OTHERS = {
 
 def tree() -> str:
     """The block that stands between the two marks, without them."""
-    rows = [row for package in ("realtime", "engines") for row in _package(ROOT / package)]
+    rows = [row for package in ("realtime", "engines", "train") for row in _package(ROOT / package)]
     rows += [("configs/", OTHERS["configs/"])]
     rows += [(f"  {path.name}", OTHERS.get(f"configs/{path.name}", "")) for path in _order("configs", "*.yaml")]
     rows += [("docs/", OTHERS["docs/"])]

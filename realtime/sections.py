@@ -57,9 +57,7 @@ def load_sections(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise SettingsError(
-                f"--set {override[:80]}: expected section.key=value, as {example}"
-            )
+            raise SettingsError(f"--set {override[:80]}: expected section.key=value, as {example}")
         where = f"--set {override[:80]}"
         nested: Any = _parse_yaml(text, where)
         for part in reversed(key.strip().split(".")[:MAX_KEY_PARTS]):

@@ -161,7 +161,7 @@ def test_threads_are_started_only_in_flow_and_by_those_named_here() -> None:
 
 THREADS_ELSEWHERE = {
     *("realtime/capture/connection.py", "realtime/doctor/sources.py"),
-    "train/preparing/workers.py",
+    *("train/fit/crops.py", "train/preparing/workers.py"),
 }
 """Modules outside flow/ that start a thread or a process; each has its reason in ARCHITECTURE.md."""
 

@@ -20,8 +20,9 @@ import cv2
 import jsonschema
 import pytest
 
-from engines.presets import preset_names
+from engines.presets import preset_names, training_preset_names
 from realtime.capture.demo import demo_photo
+from tests.train.kface_tree import write_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,27 +48,22 @@ def blocks(text: str) -> list[Block]:
     ]
 
 
-ENGINES = ["python", "-m", "engines"]
 COMMANDS = [command for text in DOCUMENTS.values() for block in blocks(text) for command in block.commands]
 INLINE = [
-    code for code in re.findall(r"`(realtime [^`]+|make [^`]+|python -m engines [^`]+)`", README) if "..." not in code
+    code
+    for code in re.findall(r"`(realtime [^`]+|make [^`]+|python -m (?:engines|train) [^`]+)`", README)
+    if "..." not in code
 ]
 
 
-def cli() -> Any:
+PROGRAMS = {"realtime": "realtime.app", "python -m engines": "engines.__main__", "python -m train": "train.__main__"}
+"""How each is called, and where its commands are."""
+
+
+def cli(program: str = "realtime") -> Any:
     from typer.main import get_command
 
-    from realtime.app import app
-
-    return get_command(app)
-
-
-def engines_cli() -> Any:
-    from typer.main import get_command
-
-    from engines.__main__ import app
-
-    return get_command(app)
+    return get_command(importlib.import_module(PROGRAMS[program]).app)
 
 
 def command_of(root: Any, words: list[str]) -> tuple[Any, list[str]]:
@@ -90,25 +86,31 @@ def test_a_command_that_is_written_down_exists_with_its_options(command: str) ->
         return
     if words[0] == "pip":
         return
-    root, rest = (engines_cli(), words[3:]) if words[:3] == ENGINES else (cli(), words[1:])
-    assert words[:3] == ENGINES or words[0] == "realtime", f"neither realtime nor engines nor make: {command}"
-    found, rest = command_of(root, rest)
-    assert root is not found or words[:3] != ENGINES, f"no such command: {command}"
+    if words[0] == "torchrun":  # its own options, then ours
+        words = ["python", *words[words.index("-m") :]]
+    program = " ".join(words[:3]) if words[0] == "python" else words[0]
+    assert program in PROGRAMS, f"neither make nor one of {', '.join(PROGRAMS)}: {command}"
+    root = cli(program)
+    found, rest = command_of(root, words[len(program.split()) :])
+    assert root is not found or program == "realtime", f"no such command: {command}"
     assert {word.split("=")[0] for word in rest if word.startswith("--")} <= options_of(found)
 
 
 def test_options_in_the_text_exist() -> None:
-    commands = [*all_commands(cli()), *all_commands(engines_cli())]
+    commands = [command for program in PROGRAMS for command in all_commands(cli(program))]
     known = {option for command in commands for option in options_of(command)}
     written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
-    assert written - known - {"--force-reinstall"} == set()
+    assert written - known - {"--force-reinstall", "--nproc-per-node"} == set()
 
 
 def test_settings_in_the_text_exist() -> None:
     from realtime.settings import Settings
+    from train.settings import FitSettings
 
+    fields = {**Settings.model_fields, **FitSettings.model_fields}
     for section, key in set(re.findall(r"\b([a-z]+)\.([a-z_]+)=", README)) - {("section", "key")}:
-        assert key in type(getattr(Settings(), section)).model_fields, f"{section}.{key}"
+        owner: Any = fields[section].annotation
+        assert key in owner.model_fields, f"{section}.{key}"
 
 
 def all_commands(command: Any) -> list[Any]:
@@ -123,9 +125,10 @@ def test_every_command_has_a_place_in_the_readme_and_a_help() -> None:
             assert command.help, f"{name} has no help"
 
 
-def test_every_command_of_engines_has_a_place_in_the_readme_and_a_help() -> None:
-    for name, command in engines_cli().commands.items():
-        assert f"python -m engines {name}" in README, f"{name} is not in the README"
+@pytest.mark.parametrize("program", [program for program in PROGRAMS if program != "realtime"])
+def test_every_command_of_a_module_has_a_place_in_the_readme_and_a_help(program: str) -> None:
+    for name, command in cli(program).commands.items():
+        assert f"{program} {name}" in README, f"{name} is not in the README"
         assert command.help, f"{name} has no help"
 
 
@@ -137,7 +140,11 @@ def test_the_keys_are_those_of_the_windows_help() -> None:
 
 
 def test_every_preset_has_a_place_in_the_readme() -> None:
-    assert [name for name in preset_names() if f"`{name}`" not in README and name != "default"] == []
+    assert [
+        name
+        for name in (*preset_names(), *training_preset_names())
+        if f"`{name}`" not in README and not name.endswith("default")
+    ] == []
 
 
 # the blocks that are run
@@ -145,8 +152,9 @@ def test_every_preset_has_a_place_in_the_readme() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the photos that the README talks of; their face is the demo's."""
+    """A folder with what the README talks of: photos, whose face is the demo's, and a drawn K-FACE tree."""
     folder = tmp_path_factory.mktemp("readme")
+    write_tree(folder / "K-FACE", people=14)
     portrait = cv2.imread(str(demo_photo()))[:320]
     (folder / "photos" / "Eileen").mkdir(parents=True)
     for name, picture in (

@@ -214,7 +214,7 @@ def _prepare(
     print(report_text(report))
     if written:
         print(f"  for other trainers: {', '.join(written)}")
-    print(f"  train on it: python -m train fit kface_r50 --set {shlex.quote(f'data.path={out}')}")
+    print(f"  train on it: python -m train fit kface_r50 --data {shlex.quote(str(out))}")
 
 
 def _export(out: Path, layout: str) -> list[str]:

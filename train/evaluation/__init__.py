@@ -1,0 +1,1 @@
+"""How well a model tells people apart: verification, identification, conditions, and the report of them."""
