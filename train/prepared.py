@@ -9,6 +9,7 @@ from 0 in each split, ``images.jsonl`` (name and sha256 of each row's image, and
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,9 @@ from engines.verification.packed import NPY_ERRORS
 from train.errors import DataError
 
 # N rows; S side of a crop, pixels; 3 channels RGB
+Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""A network, or an engine, as others call it: crops (N, S, S, 3) uint8 RGB -> embeddings (N, D) float32."""
+
 SCHEMA: Final = 1
 MANIFEST: Final = "manifest.json"
 CROPS: Final = "crops.npy"

@@ -19,7 +19,7 @@ from engines.networks import Network
 from engines.networks.matching import match
 from engines.networks.weights import Weights, read_weights
 from train.errors import ConfigError
-from train.prepared import Split
+from train.prepared import Embed, Split
 from train.runs import is_run, load_arrays, open_run
 from train.sharding.centres import DEVIATION
 from train.sharding.ranks import Ranks
@@ -35,9 +35,6 @@ SPREAD: Final = 0.1
 
 Progress = Callable[[int, int], object]
 """Told (crops done, crops in all)."""
-
-Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""(N, S, S, 3) uint8 RGB to (N, D) of unit length."""
 
 
 def load_backbone(module: nn.Module, network: Network, path: Path) -> Weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -254,3 +255,11 @@ def test_the_tables_margins_are_those_in_its_titles() -> None:
     assert by_title["ArcFace (0.45)"] == Margin(m2=0.45)
     assert by_title["CM1 (1, 0.3, 0.2)"] == Margin(1, 0.3, 0.2)
     assert by_title["SphereFace (1.35)"] == Margin(m1=1.35)
+
+
+def test_the_documented_table_is_this_one() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    for row in ROWS:
+        options = " ".join(f"--set {pair}" for pair in row.overrides)
+        figures = " / ".join(f"{value:.2f}" for value in row.published)
+        assert f"| {row.title} | `{options}` | {figures} |" in text

@@ -17,12 +17,11 @@ from train.cleaning.centres import fit_centres
 from train.cleaning.drops import Cleaning, decide
 from train.cleaning.limits import PAPER_DEG, PRECISION
 from train.errors import DataError
-from train.prepared import PreparedSet, Split
+from train.prepared import Embed, PreparedSet, Split
 from train.runs import Run
 
 # N images; C classes, K centres of each; D embedding; S side of a crop
 Float32 = NDArray[np.float32]
-Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Progress = Callable[[str, int, int], object]
 """Told (what, done, in all)."""
 

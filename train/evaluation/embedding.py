@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from train.errors import DataError
 from train.evaluation.progress import Progress
-from train.evaluation.sets import Embed, VerificationSet
+from train.evaluation.sets import VerificationSet
+from train.prepared import Embed
 
 # N rows; D embedding; S side of a crop
 Float32 = NDArray[np.float32]

@@ -20,8 +20,9 @@ from train.evaluation.conditions import Conditions, conditions_of, is_kface
 from train.evaluation.embedding import embed_rows
 from train.evaluation.identification import Identification, identify
 from train.evaluation.protocols import Figure
-from train.evaluation.sets import Embed, VerificationSet
+from train.evaluation.sets import VerificationSet
 from train.evaluation.verification import Verification, verify_embeddings
+from train.prepared import Embed
 
 JSON_NAME: Final = "report.json"
 HTML_NAME: Final = "report.html"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +28,6 @@ from train.kface.codes import parse_name
 from train.prepared import CROPS, PreparedSet, Split, is_prepared, open_prepared
 
 # N faces; S side of a crop, pixels; 3 channels RGB; D embedding; T comparisons
-Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Crops (N, S, S, 3) uint8 RGB -> embeddings (N, D) float32."""
-
 Ints = NDArray[np.int64]
 BIN: Final = ".bin"
 BIN_TEMPLATE: Final = "arcface_112"

@@ -32,7 +32,8 @@ from train.evaluation.protocols import (
     eer_figure,
     papers_accuracy,
 )
-from train.evaluation.sets import Embed, VerificationSet
+from train.evaluation.sets import VerificationSet
+from train.prepared import Embed
 
 ONE_KIND: Final = (
     "comparisons of one person and of two people are both needed to measure anything, and there is one kind only; give "

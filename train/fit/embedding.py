@@ -5,7 +5,6 @@ Enters: a module, in training or not. Leaves: a callable; the module's mode is a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from torch.nn import functional
 
 from train.fit.crops import as_images
 from train.fit.precision import Precision, autocast
+from train.prepared import Embed
 
 # N faces; S side, pixels; D embedding
-Embed = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 
 def embedder(module: nn.Module, device: torch.device, precision: Precision = "fp32", batch: int = 256) -> Embed:

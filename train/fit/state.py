@@ -21,12 +21,12 @@ from engines.export import write_atomically
 from engines.networks import build
 from train.checkpoints import Checkpoint, SetFacts, check_same_run, load_checkpoint, save_checkpoint
 from train.errors import CheckpointError
-from train.evaluation.sets import Embed
 from train.fit.ema import Ema, float_state
 from train.fit.embedding import embedder
 from train.fit.plan import Plan
 from train.fit.step import Trainer
 from train.fit.watch import Best
+from train.prepared import Embed
 from train.runs import BACKBONE, CHECKPOINT
 from train.sharding.centres import ClassCentres
 from train.starting import centres_from_means, class_means, load_backbone

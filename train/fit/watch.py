@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from train.errors import DataError, GateFailed
-from train.evaluation.sets import Embed, VerificationSet, from_split, open_verification
+from train.evaluation.sets import VerificationSet, from_split, open_verification
 from train.evaluation.verification import ONE_KIND, Verification, verify_set
 from train.fit.plan import VAL
-from train.prepared import PreparedSet
+from train.prepared import Embed, PreparedSet
 from train.settings import GateSettings
 
 
