@@ -286,7 +286,7 @@ if sys.argv[1] == "kept":
     keep_freed_memory()
 torch.ones(20_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(25):
+for _ in range(100):
     torch.ones(20_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
