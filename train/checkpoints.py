@@ -9,6 +9,7 @@ its checksum.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pickle
@@ -31,6 +32,11 @@ from train.prepared import SetManifest
 from train.settings import FitSettings
 
 SCHEMA: Final = 1
+SEAL_BYTES: Final = 64
+"""Hex digits of a sha256."""
+
+SEAL_BLOCK: Final = 1 << 20
+
 KEY: Final = "realtime_checkpoint"
 """Tells our files from other people's; its value is the schema."""
 
@@ -105,6 +111,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             left.unlink(missing_ok=True)
         with _written_atomically(path) as file:
             torch.save(whole, file)
+            _seal(file)
     except (OSError, RuntimeError) as err:  # torch hides the system's own words
         kept = "; the one before it is kept" if path.exists() else ""
         raise CheckpointError(
@@ -219,7 +226,8 @@ def _read(path: Path) -> Any:
             claimed = sum(member.file_size for member in archive.infolist())
             if claimed > path.stat().st_size:
                 raise CheckpointError(f"{path}: is compressed, which no checkpoint is; it is not opened")
-            if archive.testzip() is not None:
+            sealed = archive.comment
+            if not _seal_holds(path, sealed) if sealed else archive.testzip() is not None:
                 raise CheckpointError(damaged)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as err:
         raise CheckpointError(damaged) from err
@@ -235,6 +243,34 @@ def _read(path: Path) -> Any:
     return whole
 
 
+def _seal(file: BinaryIO) -> None:
+    """Put a sha256 of all that is there behind it, as the zip's comment.
+
+    A zip has no checksum of its own directory, and torch reads whatever a damaged one points at.
+    """
+    file.seek(-2, os.SEEK_END)
+    file.write(SEAL_BYTES.to_bytes(2, "little"))
+    file.seek(0)
+    digest = _sha256(file, None)
+    file.seek(0, os.SEEK_END)
+    file.write(digest)
+
+
+def _seal_holds(path: Path, seal: bytes) -> bool:
+    with path.open("rb") as file:
+        return _sha256(file, path.stat().st_size - len(seal)) == seal
+
+
+def _sha256(file: BinaryIO, count: int | None) -> bytes:
+    """Hex digits over ``count`` bytes from where the file stands, or over all that are left."""
+    digest = hashlib.sha256()
+    left = count
+    while block := file.read(SEAL_BLOCK if left is None else min(SEAL_BLOCK, left)):
+        digest.update(block)
+        left = None if left is None else left - len(block)
+    return digest.hexdigest().encode()
+
+
 def _tensors(whole: Any) -> list[Tensor]:
     sections = [value for value in whole.values() if isinstance(value, dict)] if isinstance(whole, dict) else []
     return [value for section in sections for value in section.values() if isinstance(value, Tensor)]
@@ -245,7 +281,7 @@ def _written_atomically(path: Path) -> Iterator[BinaryIO]:
     """As ``engines.export.write_atomically``, for what does not fit into memory twice."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
     try:
-        with part.open("xb") as file:
+        with part.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -124,6 +124,15 @@ def test_damage_is_seen_or_without_effect(tmp_path: Path, good_bytes: bytes, pla
         assert_same(found, small_checkpoint())
 
 
+def test_a_flipped_bit_in_the_zips_directory_is_seen(tmp_path: Path, good_bytes: bytes) -> None:
+    path = tmp_path / "checkpoint.pt"
+    start = good_bytes.index(b"PK\x01\x02")
+    for at in range(start, len(good_bytes), 29):
+        path.write_bytes(good_bytes[:at] + bytes([good_bytes[at] ^ 0x10]) + good_bytes[at + 1 :])
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
+
+
 def test_a_flipped_bit_in_a_weight_is_seen(tmp_path: Path, good_bytes: bytes) -> None:
     path = tmp_path / "checkpoint.pt"
     weight = small_checkpoint().backbone["conv1.weight"].numpy().tobytes()
