@@ -10,11 +10,12 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from engines.errors import ModelFileError
 from engines.manifest import METADATA_KEY, Manifest
@@ -99,22 +100,30 @@ def with_manifest(model: Any, manifest: Manifest) -> bytes:
     return content
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name beside ``path``, then rename: a reader sees the old file or the new one.
+@contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write under a temporary name beside ``path``, renamed at the end: a reader sees the old file or the
+    new one.
 
     Raises:
         OSError: the folder cannot be written to, or the disk is full; nothing is left behind.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
     try:
-        with part.open("xb") as file:
-            file.write(content)
+        with part.open("x+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """``written_atomically``, of what is in memory."""
+    with written_atomically(path) as file:
+        file.write(content)
 
 
 def write_wanted(path: Path, content: bytes) -> None:

@@ -8,15 +8,13 @@ its checksum.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import pickle
-import secrets
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -25,7 +23,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from engines.export import PART
+from engines.export import PART, written_atomically
 from engines.networks import Network
 from train.errors import CheckpointError
 from train.prepared import SetManifest
@@ -109,7 +107,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         for left in path.parent.glob(f".{path.name}.*{PART}"):  # of a process that was killed while it wrote
             left.unlink(missing_ok=True)
-        with _written_atomically(path) as file:
+        with written_atomically(path) as file:
             torch.save(whole, file)
             _seal(file)
     except (OSError, RuntimeError) as err:  # torch hides the system's own words
@@ -274,21 +272,6 @@ def _sha256(file: BinaryIO, count: int | None) -> bytes:
 def _tensors(whole: Any) -> list[Tensor]:
     sections = [value for value in whole.values() if isinstance(value, dict)] if isinstance(whole, dict) else []
     return [value for section in sections for value in section.values() if isinstance(value, Tensor)]
-
-
-@contextlib.contextmanager
-def _written_atomically(path: Path) -> Iterator[BinaryIO]:
-    """As ``engines.export.write_atomically``, for what does not fit into memory twice."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
-    try:
-        with part.open("x+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _why(err: BaseException, folder: Path, needed: int) -> str:
