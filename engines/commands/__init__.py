@@ -2,5 +2,5 @@
 
 from typing import Final
 
-COMMANDS: Final = ("fetch", "import_", "adopt", "export", "show", "quantise", "verify", "bench")
+COMMANDS: Final = ("fetch", "import_", "adopt", "export", "show", "quantise", "verify", "bench", "gpu")
 """Modules of this folder; each has ``register(app)``."""

@@ -1,0 +1,63 @@
+"""``python -m engines gpu``: prove and time what runs on the GPU."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from engines.errors import EngineError
+
+PARTS: Final = {
+    "embedding": "engines.proofs.embedding",
+    "dlib": "engines.proofs.dlib",
+    "matching": "engines.proofs.matching",
+}
+"""Each module has ``prove(proof, device)`` and ``TITLE``."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("gpu")(gpu_command)
+
+
+def gpu_command(
+    part: Annotated[str, typer.Argument(metavar="|".join(PARTS), help="What to prove.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Keep what is found there, after every line.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tiny shapes, on the processor too: see that everything runs.")
+    ] = False,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Leave out what no longer fits into so many.")] = 9.0,
+) -> None:
+    """Hold what runs on the GPU to the processor's answers, and time it beside what people write themselves.
+
+    Exit code 1 if an answer differs by more than its precision may. Nothing else should use the GPU meanwhile.
+    """
+    if part not in PARTS:
+        raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}", param_hint="PART")
+    from engines.proofs.clock import device_name, device_of
+    from engines.proofs.record import Proof
+
+    device = device_of()
+    if device.type == "cpu" and not dry_run:
+        raise EngineError("torch sees no NVIDIA GPU; see that everything runs with --dry-run, or look at `nvidia-smi`")
+    module = importlib.import_module(PARTS[part])
+    proof = Proof(
+        part,
+        module.TITLE,
+        path=json_file,
+        command=shlex.join(["python", "-m", "engines", *sys.argv[1:]]),
+        device=device_name(device),
+        dry_run=dry_run,
+        seconds=60 * minutes,
+        told=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    module.prove(proof, device)
+    print(proof.report())
+    if not proof.passed:
+        raise typer.Exit(1)
