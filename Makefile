@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train-demo run test lint bench docs clean
+.PHONY: help setup demo train-demo run test lint bench gpu docs clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ lint: setup  ## style, format and types
 
 bench: setup  ## speed and names, beside the two loops that people use today
 	$(BIN)/realtime bench $(ARGS)
+
+gpu: setup  ## prove and time everything on the GPU, and write docs/gpu.md; ARGS=--dry-run needs none
+	$(BIN)/python docs/prove_gpu.py $(ARGS)
 
 docs: setup  ## rewrite what is generated: configs/default.yaml, the README's picture and tree
 	$(BIN)/python docs/write_default_config.py

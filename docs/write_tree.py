@@ -31,10 +31,11 @@ OTHERS = {
     "configs/models.yaml": "the models that the program knows, with their thresholds",
     "docs/": "measurements, and what draws and writes the generated parts of the documentation",
     "docs/training.md": "what training reaches on real data, with the command of each table, and the file formats",
+    "docs/gpu.md": "what a GPU reaches, with the command of each table",
     "docs/engines.md": "how fast each runtime is and how well each one's answers hold, with the command of each table",
     "tests/": "mirrors the packages; also the layers, the README and the wheel",
     ".ci/run": "what a change must pass",
-    "Makefile": "setup, demo, test, run, lint, bench, docs, clean",
+    "Makefile": "setup, demo, train-demo, run, test, lint, bench, gpu, docs, clean",
     "constraints.txt": "exact versions that CI ran with",
 }
 """Phrases of what has no docstring."""

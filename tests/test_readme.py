@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import itertools
 import json
 import os
@@ -12,7 +12,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import av
@@ -22,11 +21,12 @@ import pytest
 
 from engines.presets import preset_names, training_preset_names
 from realtime.capture.demo import demo_photo
+from tests.scripts import script
 from tests.train.kface_tree import write_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/training.md")
+NAMES = ("README.md", "CONTRIBUTING.md", "docs/training.md", "docs/gpu.md")
 DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 SCHEMAS = ROOT / "realtime" / "show" / "schemas"
 
@@ -238,17 +238,8 @@ def test_files_that_are_linked_exist() -> None:
         assert [link for link in links if not (ROOT / name).parent.joinpath(link).is_file()] == [], name
 
 
-def generator(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_tree_is_true() -> None:
-    assert generator("write_tree").with_tree(README) == README, "run `make docs`"
+    assert script("write_tree").with_tree(README) == README, "run `make docs`"
 
 
 def test_no_path_of_somebodys_machine_is_in_the_documents() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import string
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -18,8 +16,8 @@ from engines.runtimes import MODULES, PRECISIONS
 from realtime.errors import SettingsError
 from realtime.sections import MAX_CONFIG_BYTES, UNITS
 from realtime.settings import DetectSettings, EmbedSettings, Settings, load_settings
+from tests.scripts import script
 
-ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = {name: type(getattr(Settings(), name)) for name in Settings.model_fields}
 
 
@@ -37,15 +35,6 @@ def config(tmp_path: Path) -> Path:
 # the file and the models
 
 
-def writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("writer", ROOT / "docs" / "write_default_config.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_default_yaml_lists_every_option_with_its_default() -> None:
     listed = yaml.safe_load((configs_dir() / "default.yaml").read_text())
     assert {section: list(options) for section, options in listed.items()} == {
@@ -55,11 +44,12 @@ def test_default_yaml_lists_every_option_with_its_default() -> None:
 
 
 def test_default_yaml_says_what_the_models_say() -> None:
-    assert (configs_dir() / "default.yaml").read_text() == writer().default_yaml(), "run `make docs`"
+    written = script("write_default_config").default_yaml()
+    assert (configs_dir() / "default.yaml").read_text() == written, "run `make docs`"
 
 
 def test_every_option_has_a_description_and_its_unit() -> None:
-    comments = writer().default_yaml()
+    comments = script("write_default_config").default_yaml()
     for section, owner in SECTIONS.items():
         for key, field in owner.model_fields.items():
             assert field.description, f"{section}.{key} has no description"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Literal, get_args, get_origin
 
 import pytest
@@ -15,10 +13,10 @@ from hypothesis import strategies as st
 from engines.presets import configs_dir, preset_names, training_preset_names
 from realtime.errors import SettingsError
 from realtime.settings import load_settings
+from tests.scripts import script
 from train.losses.margins import MARGINS
 from train.settings import FitSettings, LossSettings, load_fit_settings
 
-ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = {name: type(getattr(FitSettings(), name)) for name in FitSettings.model_fields}
 KEYS = [(section, key) for section, owner in SECTIONS.items() for key in owner.model_fields]
 
@@ -29,18 +27,10 @@ def refusal(config: Path | None = None, *overrides: str) -> str:
     return str(caught.value)
 
 
-def writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("writer", ROOT / "docs" / "write_default_config.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_default_file_says_what_the_models_say() -> None:
     text = (configs_dir() / "train_default.yaml").read_text()
-    assert text == writer().default_yaml(FitSettings(), writer().TRAINING_HEADER), "run `make docs`"
+    writer = script("write_default_config")
+    assert text == writer.default_yaml(FitSettings(), writer.TRAINING_HEADER), "run `make docs`"
     listed = yaml.safe_load(text)
     assert {section: list(options) for section, options in listed.items()} == {
         section: list(owner.model_fields) for section, owner in SECTIONS.items()
