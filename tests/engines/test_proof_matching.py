@@ -9,7 +9,8 @@ from torch import Tensor
 from engines.proofs import matching
 from engines.proofs.record import Proof
 from engines.search import Rows
-from engines.search.passes import TorchPasses
+from engines.search.passes import TorchPasses, rows_of
+from engines.search.rows import GROUP
 
 CPU = torch.device("cpu")
 
@@ -40,17 +41,16 @@ def test_it_finds_what_brute_force_finds() -> None:
     assert not proof.untried
 
 
-def test_a_pass_that_loses_a_group_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = TorchPasses.maxima
+def test_scores_that_lose_a_group_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = TorchPasses.scores
 
-    def losing(self: TorchPasses, rows: Rows, probes_PW: Tensor) -> Tensor:
-        best_PG = whole(self, rows, probes_PW)
-        best_PG[:, 0] = -torch.inf
-        return best_PG
+    def losing(self: TorchPasses, rows: Rows, probes_PW: Tensor, chosen_PC: Tensor) -> Tensor:
+        return whole(self, rows, probes_PW, chosen_PC).masked_fill(rows_of(chosen_PC) < GROUP, -torch.inf)
 
-    monkeypatch.setattr(TorchPasses, "maxima", losing)
-    monkeypatch.setattr("engines.search.search.GROUPS", 2)
-    assert not proved().passed
+    monkeypatch.setattr(TorchPasses, "scores", losing)
+    proof = proved()
+    assert not proof.passed
+    assert {one.name for one in proof.checks if not one.passed} >= {"700 rows, int8: each probe's mate is its nearest"}
 
 
 def test_what_does_not_run_is_noted_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
