@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from realtime.people.large_matching import LargeGallery, nearest_two, on_gpu
+
 # N probes, M references, P people, D embedding
 Float32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -51,6 +53,11 @@ class References:
         persons, starts = np.unique(self.persons_M[order], return_index=True)
         return order, starts, persons
 
+    @cached_property
+    def large(self) -> LargeGallery | None:
+        """On the GPU, where there are so many that it pays and there is one."""
+        return on_gpu(self.embeddings_MD, self.persons_M)
+
     def __len__(self) -> int:
         return len(self.embeddings_MD)
 
@@ -88,6 +95,8 @@ def match(probes_ND: Float32, references: References) -> Matches:
         return Matches(persons_N=nobody, distances_N=far, second_persons_N=nobody.copy(), second_distances_N=far.copy())
     if probes_ND.shape[1] != references.embeddings_MD.shape[1]:
         raise ValueError(f"probes have {probes_ND.shape[1]} dimensions, references {references.embeddings_MD.shape[1]}")
+    if references.large is not None and (two := nearest_two(references.large, probes_ND)) is not None:
+        return _matches(probes_ND, references, *two)
     order_M, starts_P, persons_P = references.person_starts
     distances_NP = np.minimum.reduceat(squared_distances(probes_ND, references)[:, order_M], starts_P, axis=1)
     rows = np.arange(count)
@@ -103,4 +112,20 @@ def match(probes_ND: Float32, references: References) -> Matches:
         distances_N=best_distances_N,
         second_persons_N=second_N,
         second_distances_N=second_distances_N,
+    )
+
+
+def _matches(probes_ND: Float32, references: References, best_N: Ints, second_N: Ints) -> Matches:
+    """Of rows of references; -1 is nobody."""
+    distances = [
+        np.where(rows_N < 0, np.inf, ((references.embeddings_MD[rows_N] - probes_ND) ** 2).sum(axis=1)).astype(
+            np.float32
+        )
+        for rows_N in (best_N, second_N)
+    ]
+    return Matches(
+        persons_N=references.persons_M[best_N],
+        distances_N=distances[0],
+        second_persons_N=np.where(second_N < 0, -1, references.persons_M[second_N]),
+        second_distances_N=distances[1],
     )
