@@ -3,7 +3,8 @@
 Enters: what computes one batch on the device, and batches of uint8 images. Leaves: float32 results that are the
 caller's. A batch is padded to the next bucket; each bucket has fixed buffers and one recorded graph, made when it is
 first needed. Images are staged in pinned memory, uploaded as bytes, and everything else happens on the device, on one
-stream.
+stream. More images than the largest bucket holds are worked on in pieces: while the device computes one, the next is
+staged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -23,6 +25,12 @@ from engines.gpu.cuda_errors import translated
 
 # N images of a call, B of its bucket; H, W pixels
 BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+PIECES: Final = 8
+"""Of the largest bucket that a call on a GPU may bring."""
+
+SLOTS: Final = 2
+"""Pieces under way at once: one that the device works on, one that the host stages or reads."""
 
 WARM_UPS: Final = 3
 """Runs before a graph is recorded: kernels are compiled, algorithms chosen and workspaces taken in them."""
@@ -76,35 +84,47 @@ def host_buffer(shape: Sequence[int], dtype: torch.dtype, *, pinned: bool) -> to
 
 
 class Bucket:
-    """One batch size: fixed buffers on both sides, and the graph between them."""
+    """One batch size: fixed buffers on both sides, ``SLOTS`` of them on the host, and the graph between them."""
 
     def __init__(
         self, compute: Compute, size: int, image_shape: Sequence[int], device: torch.device, record: Record
     ) -> None:
         self._on_gpu = device.type == "cuda"
-        self._staged = host_buffer((size, *image_shape), torch.uint8, pinned=self._on_gpu)
-        self._staged_BHWC: NDArray[np.uint8] = self._staged.numpy()
-        self._images = torch.zeros(size, *image_shape, dtype=torch.uint8, device=device)
-        self.replay = record(compute, self._images)
-        self._result = host_buffer(self.replay().shape, torch.float32, pinned=self._on_gpu)
+        self.images = torch.zeros(size, *image_shape, dtype=torch.uint8, device=device)
+        """What ``replay`` computes from."""
+        self.replay = record(compute, self.images)
+        shape = self.replay().shape
+        self._slots = [_Slot((size, *image_shape), shape, pinned=self._on_gpu) for _ in range(SLOTS)]
 
-    def run(self, images_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Up to the bucket's size; what lies behind them in the buffers is of an earlier call and not returned."""
-        count = len(images_NHWC)
-        self._staged_BHWC[:count] = images_NHWC
-        self._images[:count].copy_(self._staged[:count], non_blocking=True)
-        self._result[:count].copy_(self.replay()[:count], non_blocking=True)
-        if self._on_gpu:
-            _wait()
-        result: NDArray[np.float32] = self._result[:count].numpy().copy()
+    def start(self, images_NHWC: NDArray[np.uint8], slot: int) -> None:
+        """Give up to the bucket's size to the device; ``finish`` of what was in the slot before must have been called.
+
+        What lies behind them in the buffers is of an earlier call and not returned.
+        """
+        count, own = len(images_NHWC), self._slots[slot]
+        own.staged_BHWC[:count] = images_NHWC
+        self.images[:count].copy_(own.staged[:count], non_blocking=True)
+        own.result[:count].copy_(self.replay()[:count], non_blocking=True)
+        if own.done is not None:
+            own.done.record()
+
+    def finish(self, count: int, slot: int) -> NDArray[np.float32]:
+        """Wait for what was started in a slot, asleep: a thread that spins takes a core from decoding and detection."""
+        own = self._slots[slot]
+        if own.done is not None:
+            own.done.synchronize()
+        result: NDArray[np.float32] = own.result[:count].numpy().copy()
         return result
 
 
-def _wait() -> None:
-    """Until the stream is done, asleep: a thread that spins takes a core from decoding and detection."""
-    done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-    done.record()
-    done.synchronize()
+class _Slot:
+    """Buffers on the host for one batch."""
+
+    def __init__(self, images: Sequence[int], results: Sequence[int], *, pinned: bool) -> None:
+        self.staged = host_buffer(images, torch.uint8, pinned=pinned)
+        self.staged_BHWC: NDArray[np.uint8] = self.staged.numpy()
+        self.result = host_buffer(results, torch.float32, pinned=pinned)
+        self.done = torch.cuda.Event(blocking=True) if pinned else None  # type: ignore[no-untyped-call]
 
 
 class BucketedSession:
@@ -119,6 +139,7 @@ class BucketedSession:
         image_shape: Sequence[int],
         device: torch.device,
         sizes: Sequence[int] = BUCKETS,
+        pieces: int | None = None,
         record: Record | None = None,
     ) -> None:
         """
@@ -129,6 +150,7 @@ class BucketedSession:
             image_shape: (H, W, 3).
             device: on another one than a GPU all runs without streams and pinned memory.
             sizes: of buckets, rising.
+            pieces: of the largest bucket that one call may bring; ``PIECES`` on a GPU, else 1.
             record: by default a CUDA graph on a GPU, nothing elsewhere.
         """
         self._compute: Compute | None = compute
@@ -139,12 +161,13 @@ class BucketedSession:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._record: Record = record or (plain if self._stream is None else cuda_graph)
         self._sizes = tuple(sizes)
+        self._pieces = pieces or (PIECES if self._stream is not None else 1)
         self._buckets: dict[int, Bucket] = {}
 
     @property
     def max_batch(self) -> int:
         """Falls when a larger bucket did not fit."""
-        return self._sizes[-1]
+        return self._sizes[-1] * self._pieces
 
     def prepare(self, sizes: Sequence[int]) -> None:
         """Make buckets now rather than when they are first needed; those that do not fit are left out.
@@ -165,18 +188,75 @@ class BucketedSession:
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._compute is None:
             raise EngineError(f"{self._where}: the engine is closed; open it again")
-        size = bucket_for(len(images), self._sizes)
         try:
             with _current(self._stream):
-                if size not in self._buckets:
-                    self._buckets[size] = Bucket(self._compute, size, self._image_shape, self._device, self._record)
-                return self._buckets[size].run(images)
+                return self._in_pieces(images)
         except (RuntimeError, MemoryError) as err:
             failure = translated(_first(err), self._where, self._runtime)
+        self._settle()
         # outside the handler: the exception's frames held what is now to be freed
         if isinstance(failure, OutOfDeviceMemory):
-            self._give_up(size)
+            self._give_up(bucket_for(min(len(images), self._sizes[-1]), self._sizes))
         raise failure
+
+    def on_device(self, images: torch.Tensor) -> torch.Tensor:
+        """Images that lie on the device already, results that stay there; the host waits for nothing.
+
+        Args:
+            images: (N, H, W, 3) uint8, any N, made on the caller's current stream.
+
+        Returns:
+            (N, ...) float32, the caller's to keep and to use on that stream.
+
+        Raises:
+            OutOfDeviceMemory, DeviceLost, EngineError: as ``run``.
+        """
+        if self._compute is None:
+            raise EngineError(f"{self._where}: the engine is closed; open it again")
+        largest = self._sizes[-1]
+        caller = None
+        if self._stream is not None:
+            caller = torch.cuda.current_stream(self._device)
+            self._stream.wait_stream(caller)
+        try:
+            with _current(self._stream):
+                parts = [self._piece_on_device(part) for part in torch.split(images, largest)]
+                result = parts[0] if len(parts) == 1 else torch.cat(parts)
+        except (RuntimeError, MemoryError) as err:
+            failure = translated(_first(err), self._where, self._runtime)
+            raise failure from err
+        if self._stream is not None and caller is not None:
+            caller.wait_stream(self._stream)
+            images.record_stream(self._stream)
+            result.record_stream(caller)
+        return result
+
+    def _in_pieces(self, images_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Start a piece before the one before it is read."""
+        largest, done = self._sizes[-1], []
+        under_way: deque[tuple[Bucket, int, int]] = deque()
+        for number, start in enumerate(range(0, max(len(images_NHWC), 1), largest)):
+            part = images_NHWC[start : start + largest]
+            bucket, slot = self._bucket(len(part)), number % SLOTS
+            if len(under_way) == SLOTS:
+                done.append(_finish(*under_way.popleft()))
+            bucket.start(part, slot)
+            under_way.append((bucket, len(part), slot))
+        done += [_finish(*one) for one in under_way]
+        return done[0] if len(done) == 1 else np.concatenate(done)
+
+    def _piece_on_device(self, images: torch.Tensor) -> torch.Tensor:
+        count, bucket = len(images), self._bucket(len(images))
+        bucket.images[:count].copy_(images)
+        return bucket.replay()[:count].clone()
+
+    def _bucket(self, count: int) -> Bucket:
+        """That holds so many, made where it is new."""
+        assert self._compute is not None
+        size = bucket_for(count, self._sizes)
+        if size not in self._buckets:
+            self._buckets[size] = Bucket(self._compute, size, self._image_shape, self._device, self._record)
+        return self._buckets[size]
 
     @property
     def prepared(self) -> tuple[int, ...]:
@@ -192,6 +272,12 @@ class BucketedSession:
         self._compute = None
         self._free()
 
+    def _settle(self) -> None:
+        """After a failure: pieces that were under way may still read the buffers that the next call fills."""
+        if self._stream is not None:
+            with contextlib.suppress(RuntimeError):  # the device may be gone
+                self._stream.synchronize()
+
     def _give_up(self, size: int) -> None:
         """Free a bucket that does not fit, and offer smaller ones alone from now on."""
         self._sizes = tuple(smaller for smaller in self._sizes if smaller < size) or self._sizes[:1]
@@ -204,6 +290,10 @@ class BucketedSession:
             gc.collect()
             with contextlib.suppress(RuntimeError):  # the device may be gone
                 torch.cuda.empty_cache()
+
+
+def _finish(bucket: Bucket, count: int, slot: int) -> NDArray[np.float32]:
+    return bucket.finish(count, slot)
 
 
 def _first(err: Exception) -> Exception:

@@ -33,6 +33,9 @@ RUNTIME: Final = "torch-cuda"
 MEASURED: Final = (1, 32)
 """Batches by which the ways are compared: the latency of one face and the rate of many count alike."""
 
+SIZES: Final = (*BUCKETS, 512)
+"""Of buckets: the largest GPUs gain a little from the last one."""
+
 AT_OPEN: Final = (1, 2, 4, 8)
 """Buckets made when a session opens, as live video meets them at any moment; larger ones when they are first needed."""
 
@@ -101,7 +104,7 @@ class Candidates:
             clock: seconds of one call; by default measured with the GPU's own events.
         """
         batch, self._shape = image_shape(folded, where)
-        self._sizes = (batch,) if batch else BUCKETS
+        self._sizes = (batch,) if batch else SIZES
         self._folded = folded
         self._where = where
         self._device = device

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from engines import plans
 from engines.engine import open_model
 from engines.errors import DeviceLost, EngineError, ModelFileError, OutOfDeviceMemory, RuntimeMissing
-from engines.gpu.buckets import BUCKETS, BucketedSession, Compute, bucket_for, host_buffer
+from engines.gpu.buckets import BUCKETS, PIECES, BucketedSession, Compute, bucket_for, host_buffer
 from engines.gpu.candidates import COMPILE_MARGIN, WAYS, Candidates, best, measured, open_fastest, remembered
+from engines.gpu.opening import open_on_device
 from engines.graphs import epilogues
 from engines.graphs.folding import fold
 from engines.machine import has_nvidia_gpu
@@ -229,6 +230,50 @@ def test_padding_never_reaches_a_result(counts: list[int], seed: int) -> None:
     for answer, expected in answers:
         assert np.array_equal(answer, expected)  # of earlier batches too: the caller's to keep
     assert session.prepared == tuple(sorted({bucket_for(count, BUCKETS) for count in counts}))
+
+
+@given(count=st.integers(1, 40))
+def test_more_than_the_largest_bucket_goes_in_pieces(count: int) -> None:
+    """Two are under way at once, each in buffers of its own."""
+    marks = Marks()
+    session = marks.session(sizes=(1, 2, 4), pieces=10)
+    assert session.max_batch == 40
+    images = np.random.default_rng(count).integers(0, 256, (count, 2, 2, 3), dtype=np.uint8)
+    assert np.array_equal(session.run(images), images.sum(axis=(1, 2, 3), dtype=np.float32)[:, None])
+    assert max(marks.batches) <= 4
+
+
+@given(count=st.integers(1, 20))
+def test_images_on_the_device_stay_there(count: int) -> None:
+    session = Marks().session(sizes=(1, 2, 4))
+    images = np.random.default_rng(count).integers(0, 256, (count, 2, 2, 3), dtype=np.uint8)
+    first = session.on_device(torch.from_numpy(images))
+    session.on_device(torch.from_numpy(images[::-1].copy()))
+    assert np.array_equal(first.numpy(), images.sum(axis=(1, 2, 3), dtype=np.float32)[:, None])
+
+
+def test_a_closed_session_takes_nothing_on_the_device_either() -> None:
+    session = Marks().session()
+    session.close()
+    with pytest.raises(EngineError, match="closed"):
+        session.on_device(torch.zeros(1, 2, 2, 3, dtype=torch.uint8))
+
+
+def test_a_piece_that_does_not_fit_is_cut_smaller_next_time() -> None:
+    session = Marks(fails_above=2, error=lambda: torch.OutOfMemoryError("full")).session(sizes=(1, 2, 4), pieces=3)
+    images = np.ones((9, 2, 2, 3), dtype=np.uint8)
+    with pytest.raises(OutOfDeviceMemory):
+        session.run(images)
+    assert session.max_batch == 6
+    assert session.run(images[:6]).ravel().tolist() == [12.0] * 6
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_is_opened_for_faces_on_the_device(precision: str, chips: NDArray[np.uint8]) -> None:
+    session = open_on_device(default_model(), CPU, precision)
+    expected = open_model(default_model(), runtime="onnxruntime", precision="fp32").run(chips[:3])
+    answer = session.on_device(torch.from_numpy(chips[:3])).numpy()
+    assert worst_cosine(answer, expected) >= (0.999 if precision == "bf16" else 0.9999999)
 
 
 def test_batches_are_padded_to_buckets() -> None:
@@ -584,7 +629,7 @@ def test_on_a_gpu_a_batch_that_does_not_fit_is_smaller_next_time(network: onnx.M
     try:
         with pytest.raises(OutOfDeviceMemory):
             session.run(random_images(256, SIDE))
-        assert session.max_batch < 256
+        assert session.max_batch < 256 * PIECES
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert session.run(random_images(1, SIDE)).shape == (1, 16)
