@@ -260,7 +260,9 @@ def test_a_closed_session_takes_nothing_on_the_device_either() -> None:
 
 
 def test_a_piece_that_does_not_fit_is_cut_smaller_next_time() -> None:
-    session = Marks(fails_above=2, error=lambda: torch.OutOfMemoryError("full")).session(sizes=(1, 2, 4), pieces=3)
+    session = Marks(fails_above=2, error=lambda: torch.OutOfMemoryError("CUDA out of memory")).session(
+        sizes=(1, 2, 4), pieces=3
+    )
     images = np.ones((9, 2, 2, 3), dtype=np.uint8)
     with pytest.raises(OutOfDeviceMemory):
         session.run(images)
