@@ -26,6 +26,7 @@ from engines.errors import DeviceLost, EngineError, first_line
 from engines.gpu.buckets import BUCKETS, BucketedSession, Compute
 from engines.gpu.cuda_errors import translated
 from engines.graphs.epilogues import Epilogue, fuse
+from engines.graphs.stem import widen
 from engines.graphs.torch_graph import image_shape, to_torch
 
 RUNTIME: Final = "torch-cuda"
@@ -60,13 +61,20 @@ def _triton(module: fx.GraphModule, device: torch.device) -> Compute:
     return fuse(module, epilogue).to(device).forward
 
 
+def _triton_wide(module: fx.GraphModule, device: torch.device) -> Compute:
+    """The same, and a first convolution that the matrix units take."""
+    return _triton(widen(module), device)
+
+
 def _compile(module: fx.GraphModule, device: torch.device) -> Compute:
     """Torch makes the kernels; one compilation serves all batches but 1."""
     compiled: Compute = torch.compile(fuse(module).to(device), dynamic=True)
     return compiled
 
 
-WAYS: Final[Mapping[str, Way]] = MappingProxyType({"triton": _triton, "eager": _eager, "compile": _compile})
+WAYS: Final[Mapping[str, Way]] = MappingProxyType(
+    {"triton": _triton, "triton-wide": _triton_wide, "eager": _eager, "compile": _compile}
+)
 """Those that are soon ready first."""
 
 

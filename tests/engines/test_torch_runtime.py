@@ -30,7 +30,10 @@ from engines.gpu.buckets import BUCKETS, PIECES, BucketedSession, Compute, bucke
 from engines.gpu.candidates import COMPILE_MARGIN, WAYS, Candidates, best, measured, open_fastest, remembered
 from engines.gpu.opening import open_on_device
 from engines.graphs import epilogues
+from engines.graphs.epilogues import fuse
 from engines.graphs.folding import fold
+from engines.graphs.stem import widen
+from engines.graphs.torch_graph import to_torch
 from engines.machine import has_nvidia_gpu
 from engines.runtimes import torch_cpu, torch_cuda
 from engines.store import default_model
@@ -552,7 +555,19 @@ def test_torchs_own_kernels_are_a_way(network: onnx.ModelProto) -> None:
     images = random_images(3, SIDE)
     session = Candidates(fold(network), "small", CPU, torch.float32, ways={"eager": WAYS["eager"]}).session("eager")
     assert worst_cosine(session.run(images), onnx_answer(network, images)) > 0.9999999
-    assert tuple(WAYS) == ("triton", "eager", "compile")
+    assert tuple(WAYS) == ("triton", "triton-wide", "eager", "compile")
+
+
+def test_a_wide_first_convolution_gives_the_same(network: onnx.ModelProto) -> None:
+    ways = {"plain": lambda module, device: fuse(module).to(device).forward}
+    ways["wide"] = lambda module, device: fuse(widen(module)).to(device).forward
+    candidates = Candidates(fold(network), "small", CPU, torch.float32, ways=ways)
+    images = random_images(3, SIDE)
+    plain, wide = (candidates.session(way).run(images) for way in ways)
+    assert np.allclose(plain, wide, rtol=1e-5, atol=1e-6)
+    module = widen(to_torch(fold(network), dtype=torch.float32))
+    convolved = [node for node in module.graph.nodes if node.target is torch.nn.functional.conv2d]
+    assert module.get_buffer(str(convolved[0].args[1].target)).shape[1] == 8
 
 
 def test_the_triton_kernel_is_the_reference() -> None:
