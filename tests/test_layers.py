@@ -24,6 +24,7 @@ FLOORS: dict[str, set[str]] = {
     "faces": {"records", "settings", "errors"},
     "show": {"records", "settings", "errors"},
     "people": {"records", "settings", "errors", "faces", "capture"},
+    "device": {"records", "settings", "errors", "faces", "people"},
     "flow": {"records", "settings", "errors", "capture", "faces", "show", "people"},
 }
 """Rooms of realtime/ and what each may use of it; those of TOP stand on all of them."""

@@ -1,0 +1,95 @@
+"""The predictor on a device gives dlib's points, to the pixel."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from engines.dlib.shape_predictor import read_shape_predictor
+from realtime.device.landmarks import DeviceLandmarker
+from realtime.faces.landmarks import FILES, Landmarker, dlib_model_path
+from tests.paths import SHARED, needs_shared
+from tests.pretended_gpu import pretended_gpu
+from tests.realtime.pictures import astronaut
+
+CPU = torch.device("cpu")
+
+
+@lru_cache(maxsize=1)
+def device_landmarker() -> DeviceLandmarker:
+    return DeviceLandmarker("5", device=CPU)
+
+
+def points(grey_BHW: NDArray[np.uint8], boxes: object, frames: object) -> NDArray[np.float64]:
+    boxes_N4 = torch.as_tensor(np.asarray(boxes, dtype=np.float32).reshape(-1, 4))
+    frames_N = torch.as_tensor(np.asarray(frames, dtype=np.int64))
+    return device_landmarker().points(torch.from_numpy(grey_BHW), boxes_N4, frames_N).numpy()
+
+
+@lru_cache(maxsize=1)
+def portrait() -> NDArray[np.uint8]:
+    return np.ascontiguousarray(cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY))
+
+
+@given(st.lists(st.tuples(*[st.floats(-40, 40, width=32)] * 4), min_size=1, max_size=4))
+@settings(max_examples=25, deadline=None)
+def test_points_are_dlibs_wherever_the_box_is(moves: list[tuple[float, float, float, float]]) -> None:
+    boxes_N4 = np.array([168, 67, 276, 175], dtype=np.float32) + np.array(moves, dtype=np.float32)
+    expected = np.stack(Landmarker("5").points(portrait(), boxes_N4))
+    assert np.array_equal(points(portrait()[None], boxes_N4, [0] * len(moves)), expected)
+
+
+def test_a_box_over_the_edge_sees_black_there() -> None:
+    boxes_N4 = np.array([[-60, -50, 90, 100], [430, 440, 580, 590], [-900, -900, -700, -700]], dtype=np.float32)
+    expected = np.stack(Landmarker("5").points(portrait(), boxes_N4))
+    assert np.array_equal(points(portrait()[None], boxes_N4, [0, 0, 0]), expected)
+
+
+def test_each_face_is_looked_for_in_its_own_frame() -> None:
+    frames = np.stack([portrait(), np.ascontiguousarray(portrait()[:, ::-1])])
+    boxes_N4 = np.array([[236, 67, 344, 175], [168, 67, 276, 175]], dtype=np.float32)
+    found = points(frames, boxes_N4, [1, 0])
+    for row, frame in enumerate((1, 0)):
+        assert np.array_equal(found[row], Landmarker("5").points(frames[frame], boxes_N4[row : row + 1])[0])
+
+
+def test_no_faces_give_no_points() -> None:
+    assert points(portrait()[None], [], []).shape == (0, 5, 2)
+
+
+def test_the_host_never_waits_and_nothing_lies_elsewhere() -> None:
+    predictor = read_shape_predictor(dlib_model_path(FILES["5"]))
+    with pretended_gpu() as device:
+        landmarker = DeviceLandmarker(predictor, device=device)
+        grey_BHW = torch.empty(2, 48, 64, dtype=torch.uint8, device=device)
+        boxes_N4 = torch.empty(3, 4, device=device)
+        frames_N = torch.empty(3, dtype=torch.int64, device=device)
+        found = landmarker.points(grey_BHW, boxes_N4, frames_N)
+    assert found.device == device
+    assert found.shape == (3, 5, 2)
+
+
+@pytest.mark.parametrize("predictor", ["5", "68"])
+@pytest.mark.shared
+@needs_shared[1]
+def test_points_of_group_photos_are_dlibs(predictor: str) -> None:
+    import dlib
+
+    own, theirs = DeviceLandmarker(predictor, device=CPU), Landmarker(predictor)
+    random = np.random.default_rng(1)
+    detector = dlib.get_frontal_face_detector()
+    for path in sorted((SHARED / "group_photos").glob("2008*.jpg")):
+        grey = np.asarray(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+        boxes = [(box.left(), box.top(), box.right() + 1, box.bottom() + 1) for box in detector(grey, 1)]
+        boxes_N4 = np.repeat(np.array(boxes, dtype=np.float32), 3, axis=0)
+        boxes_N4 += random.uniform(-6, 6, boxes_N4.shape).astype(np.float32)
+        frames_N = torch.zeros(len(boxes_N4), dtype=torch.int64)
+        found = own.points(torch.from_numpy(grey)[None], torch.from_numpy(boxes_N4), frames_N).numpy()
+        assert np.array_equal(found, np.stack(theirs.points(grey, boxes_N4)))
