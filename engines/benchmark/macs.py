@@ -1,16 +1,28 @@
 """Multiplications of one face, counted in the graph.
 
 Enters: an ONNX model. Leaves: multiply-accumulates of its convolutions and matrix products, which are all but a
-thousandth of the work of these networks.
+thousandth of the work of these networks, and the values that each of them reads and writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A convolution or matrix product, for a batch of one."""
+
+    weights: Shape
+    output: Shape
+    macs: int
+    values: int
+    """Of its input and output."""
 
 
 def count_macs(model: Any) -> int | None:
@@ -22,15 +34,20 @@ def count_macs(model: Any) -> int | None:
     Returns:
         None where the graph does not tell the size of a convolution's or product's result.
     """
-    shapes = _shapes(model)
-    total = 0
+    found = layers(model)
+    return None if found is None else sum(layer.macs for layer in found)
+
+
+def layers(model: Any) -> list[Layer] | None:
+    """Every convolution and product in the order of the graph; None as ``count_macs``."""
+    shapes, found = _shapes(model), []
     for node in model.graph.node:
         if (count := COUNTERS.get(node.op_type)) is not None:
-            wanted = [shapes.get(name) for name in (*node.input[:2], node.output[0])]
-            if None in wanted:
+            x, weights, y = (shapes.get(name) for name in (*node.input[:2], node.output[0]))
+            if x is None or weights is None or y is None:
                 return None
-            total += count(node, *wanted)
-    return total
+            found.append(Layer(weights, y, count(node, x, weights, y), prod(x) + prod(y)))
+    return found
 
 
 def _conv(node: Any, x: Shape, weights: Shape, y: Shape) -> int:
