@@ -20,9 +20,10 @@ from engines.dlib.networks import Detector
 from engines.dlib.pyramid import layout
 from engines.errors import ModelFileError
 from engines.graphs.epilogues import fuse
-from engines.graphs.folding import fold
+from engines.graphs.folding import fold, fold_bytes
+from engines.graphs.stem import widen
 from engines.graphs.torch_graph import body_nodes, image_shape, to_body, to_torch
-from engines.networks import Network
+from engines.networks import NETWORKS, Network
 from engines.networks.model_files import random_model
 from engines.store import default_model
 from tests.engines.graph_pieces import (
@@ -33,6 +34,7 @@ from tests.engines.graph_pieces import (
     small_iresnet,
     worst_cosine,
 )
+from tests.pretended_gpu import moved, pretended_gpu
 
 SIDE = 6
 
@@ -346,3 +348,21 @@ def test_half_precision_weights_in_the_file_are_read() -> None:
             tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, TensorProto.BFLOAT16, values.shape, values.ravel()))
     assert "BatchNormalization" in operators(fold(model))  # folding touches float32 alone
     assert worst_cosine(torch_answer(to_torch(model, dtype=torch.float32), random_images(2, 24)), expected) > 0.999
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_network_on_a_gpu_has_nothing_left_on_the_host_and_waits_for_nothing(
+    dtype: torch.dtype,
+) -> None:
+    """So it can be recorded into a CUDA graph."""
+    small = Network(name="small", family="iresnet", blocks=(1, 1, 1, 1), width=8, dimensions=16)
+    for model in (random_model(small, 0), default_model(), random_model(NETWORKS["mobilefacenet"], 0)):
+        folded = fold_bytes(model.content, model.where)
+        for change in (lambda module: module, fuse, widen):
+            module = change(to_torch(folded, dtype=dtype))
+            _, shape = image_shape(folded, model.where)
+            with pretended_gpu() as device:
+                images = torch.empty(2, *shape, dtype=torch.uint8, device=device)
+                embeddings = moved(module, device)(images)
+            assert embeddings.device == device
+            assert embeddings.dtype == torch.float32
