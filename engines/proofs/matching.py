@@ -203,7 +203,7 @@ def _beside(proof: Proof, table: Table, rows: Rows, probes_ND: Tensor, ours: dic
             scales = rows.scales_Q[:, None]
 
             def plain(stored: Tensor = stored, batches: Iterator[Tensor] = batches) -> Tensor:
-                return (stored @ next(batches).to(stored.dtype).T).topk(K, dim=0).values
+                return (next(batches).to(stored.dtype) @ stored.T).topk(K, dim=1).values
 
             def whole(stored: Tensor = stored, batches: Iterator[Tensor] = batches, scales: Tensor = scales) -> Tensor:
                 probes = next(batches)
