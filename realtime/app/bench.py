@@ -42,6 +42,15 @@ def bench_command(
     soak: Annotated[
         float | None, typer.Option(metavar="MINUTES", min=0.05, help="Instead: memory of the clip as a looped camera.")
     ] = None,
+    streams: Annotated[
+        str | None,
+        typer.Option(metavar="1,2,4,...", help="Instead: so many cameras at 25 fps on an NVIDIA GPU, frames to names."),
+    ] = None,
+    size: Annotated[str, typer.Option(metavar="WxH,...", help="Frames of --streams.")] = "1280x720,1920x1080",
+    minutes: Annotated[float, typer.Option(min=0.1, help="With --streams: leave out what no longer fits.")] = 9.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --streams: tiny frames, on a processor too; times say nothing.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write it all as JSON.")] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -54,6 +63,11 @@ def bench_command(
     """
     if engines:
         _engines(json_file)
+        return
+    if streams is not None:
+        from realtime.app.bench_streams import streams_command
+
+        streams_command(streams, size, clip, _photos(photo or ()), minutes, dry_run, json_file)
         return
     load_settings(config, set_ or ())  # a wrong setting is said before anything runs
     with tempfile.TemporaryDirectory(prefix="realtime-bench-") as folder:

@@ -7,7 +7,6 @@ how often large faces are halved (one number a face), and for the results.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -24,7 +23,7 @@ from realtime.device.stages import Stages
 from realtime.people.matching import Matches, References, match
 from realtime.records import Boxes_N4, Scores_N
 
-# B frames; K places for boxes; N faces of a frame or of all; P points; D embedding
+# B frames; N faces of a frame or of all; P points; D embedding
 
 STAGES: Final = ("upload", "detection", "landmarks", "alignment", "embedding", "matching", "results")
 """In their order; what the host does meanwhile is part of the stage that waits for it."""
@@ -33,28 +32,21 @@ FEW: Final = 20_000
 """References that are compared in one matrix product on the device; more are searched as everywhere else."""
 
 
+Boxes = tuple[Boxes_N4, Scores_N]
+"""Of one frame, best first."""
+
+
 class Found(Protocol):
-    """Boxes of a batch, on the device, best first in each frame."""
+    """Boxes of a batch."""
 
-    @property
-    def boxes_BK4(self) -> Tensor:
-        """float32 xyxy pixels."""
-
-    @property
-    def scores_BK(self) -> Tensor: ...
-    @property
-    def counts_B(self) -> Tensor:
-        """How many of the K places hold a box."""
-
-    @property
-    def overflowed_B(self) -> Tensor:
-        """Frames that had more than there was room for."""
+    def on_host(self) -> list[Boxes]:
+        """Of each frame, however many; waits for the device."""
 
 
 class BatchDetector(Protocol):
     """Boxes of frames that lie on a device."""
 
-    def detect(self, frames_BHWC: Tensor, min_score: float = 0.0) -> Found: ...
+    def detect(self, frames_BHWC: Tensor, *, min_score: float = 0.0) -> Found: ...
 
 
 class BatchEmbedder(Protocol):
@@ -62,10 +54,6 @@ class BatchEmbedder(Protocol):
 
     def on_device(self, images: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 -> (N, D) float32."""
-
-
-ExactDetector = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""(H, W, 3) -> all boxes (N, 4) and scores (N,), best first, however many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +82,6 @@ class DeviceAnalyser:
     def __init__(
         self,
         detector: BatchDetector,
-        exact: ExactDetector,
         landmarker: DeviceLandmarker,
         aligner: DeviceAligner,
         embedder: BatchEmbedder,
@@ -104,8 +91,7 @@ class DeviceAnalyser:
     ) -> None:
         """
         Args:
-            detector: for all frames.
-            exact: for a frame with more boxes than ``detector`` has room for: slower, and none is dropped.
+            detector: that gives every box, even where it needs longer for many.
             landmarker: on the device that everything else is on.
             aligner: of the embedder's template.
             embedder: the network.
@@ -115,7 +101,6 @@ class DeviceAnalyser:
         self.device = landmarker.device
         self.stages = Stages(self.device)
         self._detector = detector
-        self._exact = exact
         self._landmarker = landmarker
         self._aligner = aligner
         self._embedder = embedder
@@ -142,7 +127,7 @@ class DeviceAnalyser:
         rgb_BHW3 = on_device(pictures, self.device)
         grey_BHW = grey_of(rgb_BHW3) if grey_BHW is None else grey_BHW.to(self.device, non_blocking=True)
         stages.end("upload")
-        faces = self._boxes(rgb_BHW3)
+        faces = self._detector.detect(rgb_BHW3, min_score=self._min_score).on_host()
         stages.end("detection")
         counts = [len(boxes_N4) for boxes_N4, _ in faces]
         boxes_N4 = torch.from_numpy(np.concatenate([boxes_N4 for boxes_N4, _ in faces]))
@@ -168,23 +153,6 @@ class DeviceAnalyser:
         stages.read()
         return self._records(faces, counts, host_NV)
 
-    def _boxes(self, rgb_BHW3: Tensor) -> list[tuple[Boxes_N4, Scores_N]]:
-        """Boxes and scores of each frame, on the host."""
-        found = self._detector.detect(rgb_BHW3, self._min_score)
-        count, places = found.scores_BK.shape
-        counts_B2 = torch.stack([found.counts_B.float(), found.overflowed_B.float()], dim=1)
-        packed = [counts_B2, found.scores_BK.float(), found.boxes_BK4.float().reshape(count, -1)]
-        host_BV = torch.cat(packed, dim=1).cpu().numpy()
-        faces = []
-        for frame, host_V in enumerate(host_BV):
-            if host_V[1]:
-                faces.append(self._exact(rgb_BHW3[frame].cpu().numpy()))
-                continue
-            some = int(host_V[0])
-            boxes_K4 = host_V[2 + places :].reshape(places, 4)
-            faces.append((boxes_K4[:some].copy(), host_V[2 : 2 + some].copy()))
-        return faces
-
     def _match(self, embeddings_ND: Tensor) -> tuple[Tensor, Tensor]:
         if self._few is not None:
             return self._few.match(embeddings_ND)
@@ -193,9 +161,7 @@ class DeviceAnalyser:
         distances_N2 = torch.from_numpy(np.stack([found.distances_N, found.second_distances_N], axis=1))
         return persons_N2.to(self.device), distances_N2.to(self.device)
 
-    def _records(
-        self, faces: list[tuple[Boxes_N4, Scores_N]], counts: list[int], host_NV: NDArray[np.float32]
-    ) -> list[Seen]:
+    def _records(self, faces: list[Boxes], counts: list[int], host_NV: NDArray[np.float32]) -> list[Seen]:
         numbers = 2 * self._landmarker.count
         seen, row = [], 0
         for (boxes_N4, scores_N), count in zip(faces, counts, strict=True):
@@ -206,7 +172,7 @@ class DeviceAnalyser:
                 Seen(
                     boxes_N4=boxes_N4,
                     scores_N=scores_N,
-                    points_NP2=own[:, :numbers].astype(np.float64).reshape(count, -1, 2),
+                    points_NP2=own[:, :numbers].astype(np.float64).reshape(count, self._landmarker.count, 2),
                     embeddings_ND=own[:, numbers + 4 :],
                     matches=Matches(
                         persons_N=persons_N2[:, 0],

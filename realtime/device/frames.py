@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Pictures = Tensor | NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+Pictures = Tensor | NDArray[np.uint8] | Sequence[NDArray[np.uint8]] | Sequence[Tensor]
 """(B, H, W, 3) uint8 RGB, or B frames of one size."""
 
 
 def on_device(pictures: Pictures, device: torch.device) -> Tensor:
-    """(B, H, W, 3) on the device; what lies there already is not copied, and pinned memory is not waited for.
+    """(B, H, W, 3) on the device. A whole batch that lies there already is not copied, single frames are put together;
+    pinned memory is not waited for.
 
     Raises:
         ValueError: another shape or type, or frames of several sizes.
@@ -25,7 +26,13 @@ def on_device(pictures: Pictures, device: torch.device) -> Tensor:
     if not isinstance(pictures, Tensor):
         if len({picture.shape for picture in pictures}) > 1:
             raise ValueError("frames of several sizes cannot go together; give those of one size")
-        pictures = torch.from_numpy(np.ascontiguousarray(np.stack([*pictures])))
+        if len(pictures) and isinstance(pictures[0], Tensor):
+            batch = torch.empty(len(pictures), *pictures[0].shape, dtype=pictures[0].dtype, device=device)
+            for place, picture in zip(batch, pictures, strict=True):
+                place.copy_(torch.as_tensor(picture), non_blocking=True)
+            pictures = batch
+        else:
+            pictures = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     if pictures.dtype != torch.uint8 or pictures.dim() != 4 or pictures.shape[3] != 3:
         raise ValueError(f"frames must be uint8 (B, H, W, 3) RGB, but got {pictures.dtype} {tuple(pictures.shape)}")
     return pictures.to(device, non_blocking=True)

@@ -21,6 +21,10 @@ class Stages:
         self._on_gpu = device.type == "cuda"
         self._marks: list[tuple[str, torch.cuda.Event | float]] = []
 
+    def clear(self) -> None:
+        """Forget what was measured."""
+        self.seconds, self.batches = {}, 0
+
     def begin(self) -> None:
         self._marks = []
         self.end("")
