@@ -100,7 +100,7 @@ class CnnDetector:
         if sized.session is None:
             return np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=np.float32)
         scores_HW = sized.session.run(np.ascontiguousarray(frame)[None])[0, 0]
-        return self._decode(scores_HW, sized.pyramid, min_score)
+        return decode(scores_HW, self._detector, sized.pyramid, min_score)
 
     def close(self) -> None:
         """Free the graphs; may be called twice. A later ``detect`` compiles again."""
@@ -132,18 +132,6 @@ class CnnDetector:
         _, sized = self._sized.popitem(last=False)
         if sized.session is not None:
             sized.session.close()
-
-    def _decode(self, scores_HW: Float32, pyramid: Pyramid, min_score: float) -> tuple[Float32, Float32]:
-        from engines.dlib.detector_graph import CELL, FIRST_CENTRE
-
-        rows, columns = np.nonzero(scores_HW > min_score)
-        scores_N = scores_HW[rows, columns]
-        order = np.argsort(-scores_N, kind="stable")
-        centres_N2 = (np.stack([columns, rows], axis=1)[order] * CELL + FIRST_CENTRE).astype(np.float64)
-        boxes_N4 = round_half_away(to_frame(pyramid, centres_N2, (self._detector.window - 1) / 2))
-        boxes_N4[:, 2:] += 1  # dlib's right and bottom are inside the box
-        kept = suppress(boxes_N4, self._detector.nms_iou, self._detector.nms_covered)
-        return boxes_N4[kept].astype(np.float32), scores_N[order][kept].astype(np.float32)
 
 
 def observe_detector(
@@ -188,6 +176,26 @@ def _ranges(detector: Detector, path: Path) -> Ranges:
     if shipped is None:
         raise ModelFileError(f"{path}: no int8 ranges are known for this detector; use bf16 or fp32")
     return shipped.ranges
+
+
+def decode(scores_HW: Float32, detector: Detector, pyramid: Pyramid, min_score: float) -> tuple[Float32, Float32]:
+    """Boxes (N, 4) and scores (N,) of a score map, as ``CnnDetector.detect`` gives them."""
+    rows, columns = np.nonzero(scores_HW > min_score)
+    scores_N = scores_HW[rows, columns]
+    order = np.argsort(-scores_N, kind="stable")
+    boxes_N4 = boxes_of_cells(rows[order], columns[order], detector, pyramid)
+    kept = suppress(boxes_N4, detector.nms_iou, detector.nms_covered)
+    return boxes_N4[kept].astype(np.float32), scores_N[order][kept].astype(np.float32)
+
+
+def boxes_of_cells(rows_N: NDArray[Any], columns_N: NDArray[Any], detector: Detector, pyramid: Pyramid) -> Float64:
+    """(N, 4) xyxy, whole pixels of the frame, that cells of a score map stand for."""
+    from engines.dlib.detector_graph import CELL, FIRST_CENTRE
+
+    centres_N2 = (np.stack([columns_N, rows_N], axis=1) * CELL + FIRST_CENTRE).astype(np.float64)
+    boxes_N4 = round_half_away(to_frame(pyramid, centres_N2, (detector.window - 1) / 2))
+    boxes_N4[:, 2:] += 1  # dlib's right and bottom are inside the box
+    return boxes_N4
 
 
 def round_half_away(values: Float64) -> Float64:

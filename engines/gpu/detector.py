@@ -1,0 +1,295 @@
+"""dlib's CNN face detector for batches of frames that lie on a device.
+
+Enters: frames of one size, uint8 RGB, on the device. Leaves: boxes and scores there, the same that
+``engines.dlib.detector.CnnDetector`` gives; the host waits for nothing. On a processor the same code runs without
+graphs and streams.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engines.dlib.detector import MAX_SIZES, Float32, boxes_of_cells, decode
+from engines.dlib.detector_graph import SMALLEST_CANVAS
+from engines.dlib.networks import read_mmod
+from engines.dlib.pyramid import Pyramid, layout
+from engines.dlib.widened import STEP, detector_module
+from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory, first_line
+from engines.gpu.buckets import BucketedSession, bucket_for, host_buffer
+from engines.gpu.candidates import WAYS
+from engines.gpu.cuda_errors import translated
+from engines.gpu.decoding import HEAD, PLACES, Rules, decoded
+from engines.models import CNN_DETECTOR, find_weights
+
+BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64)
+"""Frames of one graph."""
+
+DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+GPU_WAYS: Final = ("triton-wide", "eager")
+"""Of making the kernels, each taken where the one before it does not work."""
+
+_MOST_VALUES: Final = 1 << 31
+"""Of one tensor: many kernels count in 32 bits."""
+
+_RUNTIME: Final = "torch-cuda"
+
+_log = logging.getLogger(__name__)
+
+# B frames of a call; K=PLACES places for boxes; H, W pixels; M cells of a score map
+Found = tuple[Float32, Float32]
+"""Boxes (N, 4) and scores (N,) of one frame, on the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What was found in a batch, on the device."""
+
+    boxes_BK4: torch.Tensor
+    """float32 xyxy, whole pixels, inclusive-exclusive, possibly beyond the frame; zeros behind the last."""
+    scores_BK: torch.Tensor
+    """float32, highest first."""
+    counts_B: torch.Tensor
+    """int64: how many of the places are taken."""
+    overflowed_B: torch.Tensor
+    """bool: the frame held more than the places do, and what stands in them is not all of it; ``on_host`` gives all."""
+    _maps_BM: torch.Tensor = field(repr=False)
+    _from_map: Callable[[NDArray[np.float32]], Found] = field(repr=False)
+
+    def on_host(self) -> list[Found]:
+        """Boxes and scores of each frame, all of them; waits for the device."""
+        batch = len(self.counts_B)
+        ends_B2 = torch.stack([self.counts_B, self.overflowed_B.long()], dim=1)
+        flat = torch.cat([self.boxes_BK4.flatten(1), self.scores_BK, ends_B2.float()], dim=1).cpu().numpy()
+        boxes_BK4, scores_BK = flat[:, : 4 * PLACES].reshape(batch, PLACES, 4), flat[:, 4 * PLACES : -2]
+        found: list[Found] = []
+        for index, (count, overflowed) in enumerate(flat[:, -2:].astype(int)):
+            if overflowed:
+                found.append(self._from_map(self._maps_BM[index].cpu().numpy()))
+            else:
+                found.append((boxes_BK4[index, :count].copy(), scores_BK[index, :count].copy()))
+        return found
+
+
+@dataclass(slots=True)
+class _Sized:
+    """What frames of one size need; no session where they are too small for the network."""
+
+    pyramid: Pyramid
+    rows: int
+    sizes: tuple[int, ...]
+    session: BucketedSession | None
+
+
+class DeviceDetector:
+    """One loaded detector. From one thread at a time; graphs are made when a frame size and a batch first come."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        precision: str = "fp32",
+        *,
+        path: Path | None = None,
+        ways: tuple[str, ...] | None = None,
+    ) -> None:
+        """
+        Args:
+            device: to run on.
+            precision: ``fp32``, ``fp16`` or ``bf16``, of the convolutions.
+            path: ``mmod_human_face_detector.dat``; None for the installed one.
+            ways: of ``engines.gpu.candidates.WAYS``, the first that works is taken; by default ``GPU_WAYS``, and
+                torch's own kernels on a processor.
+
+        Raises:
+            ModelFileError: the file is missing, foreign or damaged.
+            ValueError: unknown precision.
+        """
+        if precision not in DTYPES:
+            raise ValueError(f"precision is {precision!r}; known are {', '.join(DTYPES)}")
+        self._device = device
+        self._dtype = DTYPES[precision]
+        self._path = find_weights(*CNN_DETECTOR) if path is None else path
+        self._detector = read_mmod(self._path)
+        self._ways = ways or (GPU_WAYS if device.type == "cuda" else GPU_WAYS[-1:])
+        self._least = torch.zeros((), dtype=torch.float32, device=device)
+        self._least_set = 0.0
+        self._sized: OrderedDict[tuple[int, int], _Sized] = OrderedDict()
+        self._staged: torch.Tensor | None = None
+
+    @property
+    def way(self) -> str:
+        """Of making the kernels; it falls back when the first frame shows that one does not work here."""
+        return self._ways[0]
+
+    def detect(self, frames_BHWC: torch.Tensor, *, min_score: float = 0.0) -> Detections:
+        """Find faces at least 80 pixels wide.
+
+        Args:
+            frames_BHWC: (B, H, W, 3) uint8 RGB on the device, B at least 1, made on the caller's current stream.
+            min_score: boxes at or below it are left out; 0 is dlib's.
+
+        Returns:
+            The caller's to keep, on that stream.
+
+        Raises:
+            ValueError: wrong shape, dtype or device.
+            OutOfDeviceMemory: not even one frame fits.
+            DeviceLost, EngineError: the device failed.
+        """
+        shape = tuple(frames_BHWC.shape)
+        if frames_BHWC.dtype != torch.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+            raise ValueError(
+                f"the frames are {frames_BHWC.dtype} of shape {shape}; uint8 of shape (B, H, W, 3) is needed"
+            )
+        if frames_BHWC.device.type != self._device.type:
+            raise ValueError(f"the frames lie on {frames_BHWC.device}; they must lie on {self._device}")
+        self._set_least(min_score)
+        sized = self._for_size(shape[2], shape[1])
+        flat = self._run(sized, frames_BHWC) if sized.session else frames_BHWC.new_zeros(shape[0], HEAD).float()
+        return self._detections(flat, sized, min_score)
+
+    def detect_on_host(self, frames_BHWC: NDArray[np.uint8], *, min_score: float = 0.0) -> list[Found]:
+        """As ``detect``, from frames on the host to boxes there."""
+        return self.detect(self._uploaded(frames_BHWC), min_score=min_score).on_host()
+
+    def close(self) -> None:
+        """Free the graphs; may be called twice. A later ``detect`` makes them again."""
+        while self._sized:
+            self._drop_oldest()
+        self._staged = None
+
+    def _set_least(self, min_score: float) -> None:
+        if min_score != self._least_set:
+            self._least.fill_(min_score)
+            self._least_set = min_score
+
+    def _uploaded(self, frames_BHWC: NDArray[np.uint8]) -> torch.Tensor:
+        """Through pinned memory, which is free again: whoever filled it has waited for what became of it."""
+        if self._device.type != "cuda":
+            return torch.from_numpy(np.ascontiguousarray(frames_BHWC))
+        if self._staged is None or self._staged.numel() < frames_BHWC.size:
+            self._staged = host_buffer((frames_BHWC.size,), torch.uint8, pinned=True)
+        staged = self._staged[: frames_BHWC.size].view(frames_BHWC.shape)
+        np.copyto(staged.numpy(), frames_BHWC)
+        return staged.to(self._device, non_blocking=True)
+
+    def _detections(self, flat_BX: torch.Tensor, sized: _Sized, min_score: float) -> Detections:
+        detector, pyramid, rows = self._detector, sized.pyramid, sized.rows
+
+        def from_map(map_M: NDArray[np.float32]) -> Found:
+            return decode(map_M.reshape(rows, -1), detector, pyramid, min_score)
+
+        return Detections(
+            boxes_BK4=flat_BX[:, : 4 * PLACES].view(-1, PLACES, 4),
+            scores_BK=flat_BX[:, 4 * PLACES : 5 * PLACES],
+            counts_B=flat_BX[:, HEAD - 2].long(),
+            overflowed_B=flat_BX[:, HEAD - 1] > 0,
+            _maps_BM=flat_BX[:, HEAD:],
+            _from_map=from_map,
+        )
+
+    def _run(self, sized: _Sized, frames_BHWC: torch.Tensor) -> torch.Tensor:
+        """In smaller pieces where the device has no memory for large ones; another way where one does not work."""
+        while True:
+            try:
+                assert sized.session is not None
+                return sized.session.on_device(frames_BHWC)
+            except OutOfDeviceMemory as err:
+                taken = bucket_for(min(len(frames_BHWC), sized.sizes[-1]), sized.sizes)
+                if taken == sized.sizes[0]:
+                    raise
+                sizes, note = tuple(size for size in sized.sizes if size < taken), str(err)
+            except DeviceLost:
+                raise
+            except EngineError as err:
+                if len(self._ways) == 1:
+                    raise
+                sizes, note = sized.sizes, str(err)
+                self._ways = self._ways[1:]
+            # outside the handlers: the exception's frames held what is now to be freed
+            _log.warning("%s; going on with %s, at most %d frames at once", note, self.way, sizes[-1])
+            assert sized.session is not None
+            sized.session.close()
+            sized.sizes, sized.session = sizes, self._session(sized.pyramid, sizes)
+
+    def _for_size(self, width: int, height: int) -> _Sized:
+        key = (width, height)
+        if key not in self._sized:
+            while len(self._sized) >= MAX_SIZES:
+                self._drop_oldest()
+            pyramid = layout(width, height)
+            if min(pyramid.width, pyramid.height) < SMALLEST_CANVAS:
+                self._sized[key] = _Sized(pyramid, 0, (), None)
+            else:
+                sizes = buckets_for(pyramid)
+                self._sized[key] = _Sized(pyramid, map_size(pyramid)[0], sizes, self._session(pyramid, sizes))
+        self._sized.move_to_end(key)
+        return self._sized[key]
+
+    def _session(self, pyramid: Pyramid, sizes: tuple[int, ...]) -> BucketedSession:
+        """Raises EngineError: no way works here."""
+        first = pyramid.tiles[0]
+        try:
+            compute = self._compute(pyramid)
+        except (ImportError, RuntimeError) as err:
+            if len(self._ways) == 1:
+                raise translated(err, str(self._path), _RUNTIME) from err
+            _log.warning("%s is passed over: %s", self.way, first_line(err))
+            self._ways = self._ways[1:]
+            return self._session(pyramid, sizes)
+        return BucketedSession(
+            compute,
+            str(self._path),
+            _RUNTIME,
+            image_shape=(first.height, first.width, 3),
+            device=self._device,
+            sizes=sizes,
+        )
+
+    def _compute(self, pyramid: Pyramid) -> Callable[[torch.Tensor], torch.Tensor]:
+        module = detector_module(self._detector.network, pyramid, self._dtype, str(self._path))
+        scores = WAYS[self.way](module, self._device)
+        height, width = map_size(pyramid)
+        rows, columns = (axis.ravel() for axis in np.indices((height, width)))
+        parts = [
+            boxes_of_cells(*part, self._detector, pyramid)
+            for part in zip(np.array_split(rows, height), np.array_split(columns, height), strict=True)
+        ]
+        boxes_M4 = torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(self._device)
+        rules = Rules(boxes_M4, self._detector.nms_iou, self._detector.nms_covered)
+        least = self._least
+
+        def compute(frames_BHWC: torch.Tensor) -> torch.Tensor:
+            return decoded(scores(frames_BHWC).flatten(1), least, rules)
+
+        return compute
+
+    def _drop_oldest(self) -> None:
+        _, sized = self._sized.popitem(last=False)
+        if sized.session is not None:
+            with contextlib.suppress(EngineError):
+                sized.session.close()
+
+
+def map_size(pyramid: Pyramid) -> tuple[int, int]:
+    """Rows and columns of the score map: three convolutions of 5x5 in steps of 2, and others that keep the size."""
+    height, width = pyramid.height, pyramid.width
+    for _ in range(3):
+        height, width = (height - 5) // 2 + 1, (width - 5) // 2 + 1
+    return height, width
+
+
+def buckets_for(pyramid: Pyramid) -> tuple[int, ...]:
+    """Those whose largest tensor, the canvas with its channels filled up, can be counted in 32 bits."""
+    most = _MOST_VALUES // (STEP * pyramid.width * pyramid.height)
+    return tuple(size for size in BUCKETS if size <= most) or BUCKETS[:1]
