@@ -93,14 +93,16 @@ class Bucket:
         self.images = torch.zeros(size, *image_shape, dtype=torch.uint8, device=device)
         """What ``replay`` computes from."""
         self.replay = record(compute, self.images)
-        shape = self.replay().shape
-        self._slots = [_Slot((size, *image_shape), shape, pinned=self._on_gpu) for _ in range(SLOTS)]
+        self._results = self.replay().shape
+        self._slots: list[_Slot] = []
 
     def start(self, images_NHWC: NDArray[np.uint8], slot: int) -> None:
         """Give up to the bucket's size to the device; ``finish`` of what was in the slot before must have been called.
 
         What lies behind them in the buffers is of an earlier call and not returned.
         """
+        if not self._slots:  # whoever has images on the device needs none: of 64 frames they are a gigabyte
+            self._slots = [_Slot(self.images.shape, self._results, pinned=self._on_gpu) for _ in range(SLOTS)]
         count, own = len(images_NHWC), self._slots[slot]
         own.staged_BHWC[:count] = images_NHWC
         self.images[:count].copy_(own.staged[:count], non_blocking=True)
