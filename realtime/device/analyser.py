@@ -17,8 +17,8 @@ from torch import Tensor
 
 from realtime.device.alignment import DeviceAligner
 from realtime.device.frames import Pictures, grey_of, on_device
-from realtime.device.landmarks import DeviceLandmarker
 from realtime.device.matching import DeviceReferences
+from realtime.device.recorded import RecordedLandmarker
 from realtime.device.stages import Stages
 from realtime.people.matching import Matches, References, match
 from realtime.records import Boxes_N4, Scores_N
@@ -82,7 +82,7 @@ class DeviceAnalyser:
     def __init__(
         self,
         detector: BatchDetector,
-        landmarker: DeviceLandmarker,
+        landmarker: RecordedLandmarker,
         aligner: DeviceAligner,
         embedder: BatchEmbedder,
         references: References,
@@ -107,6 +107,8 @@ class DeviceAnalyser:
         self._references = references
         self._few = DeviceReferences(references, device=self.device) if len(references) <= FEW else None
         self._min_score = min_score
+        # graphs are not recorded on the default stream
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def analyse(self, pictures: Pictures, grey_BHW: Tensor | None = None) -> list[Seen]:
@@ -122,6 +124,13 @@ class DeviceAnalyser:
             ValueError: frames of several sizes.
             EngineError: the device failed.
         """
+        if self._stream is None:
+            return self._analyse(pictures, grey_BHW)
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._stream):
+            return self._analyse(pictures, grey_BHW)
+
+    def _analyse(self, pictures: Pictures, grey_BHW: Tensor | None) -> list[Seen]:
         stages = self.stages
         stages.begin()
         rgb_BHW3 = on_device(pictures, self.device)

@@ -97,10 +97,17 @@ class DeviceLandmarker:
 
 def _added_in_order(start_NV: Tensor, table_LV: Tensor, rows_NT: Tensor) -> Tensor:
     """``start + table[rows[0]] + table[rows[1]] + ...``, rounded to float32 after each."""
-    if start_NV.device.type == "cpu":  # its cumsum keeps a float64 sum
-        for rows_N in rows_NT.unbind(1):
-            start_NV = start_NV + table_LV.index_select(0, rows_N)
-        return start_NV
+    add = _one_by_one if start_NV.device.type == "cpu" else _scanned  # a processor's cumsum keeps a float64 sum
+    return add(start_NV, table_LV, rows_NT)
+
+
+def _one_by_one(start_NV: Tensor, table_LV: Tensor, rows_NT: Tensor) -> Tensor:
+    for rows_N in rows_NT.unbind(1):
+        start_NV = start_NV + table_LV.index_select(0, rows_N)
+    return start_NV
+
+
+def _scanned(start_NV: Tensor, table_LV: Tensor, rows_NT: Tensor) -> Tensor:
     parts_NTV = table_LV.index_select(0, rows_NT.flatten()).view(*rows_NT.shape, -1)
     # along an inner axis CUDA's cumsum is one thread a column, from its first row to its last
     return torch.cat([start_NV[:, None], parts_NTV], dim=1).cumsum(dim=1)[:, -1]

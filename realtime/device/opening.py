@@ -10,6 +10,7 @@ from engines.gpu.opening import open_on_device
 from realtime.device.alignment import DeviceAligner
 from realtime.device.analyser import BatchDetector, DeviceAnalyser
 from realtime.device.landmarks import DeviceLandmarker
+from realtime.device.recorded import RecordedLandmarker
 from realtime.people.matching import References
 
 
@@ -39,7 +40,7 @@ def open_device_analyser(
     """
     return DeviceAnalyser(
         DeviceDetector(device, precision) if detector is None else detector,
-        DeviceLandmarker(points, device=device),
+        RecordedLandmarker(DeviceLandmarker(points, device=device)),
         DeviceAligner(model.manifest.template, int(points), device=device),
         open_on_device(model, device, precision),
         references,

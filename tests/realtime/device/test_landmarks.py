@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engines.dlib.shape_predictor import read_shape_predictor
-from realtime.device.landmarks import DeviceLandmarker
+from engines.gpu.buckets import Compute, plain
+from realtime.device.landmarks import DeviceLandmarker, _one_by_one, _scanned
+from realtime.device.recorded import RecordedLandmarker
 from realtime.faces.landmarks import FILES, Landmarker, dlib_model_path
 from tests.paths import SHARED, needs_shared
 from tests.pretended_gpu import pretended_gpu
@@ -60,6 +63,16 @@ def test_each_face_is_looked_for_in_its_own_frame() -> None:
         assert np.array_equal(found[row], Landmarker("5").points(frames[frame], boxes_N4[row : row + 1])[0])
 
 
+def test_both_ways_of_adding_in_order_add_the_same() -> None:
+    random = torch.Generator().manual_seed(1)
+    table = torch.randint(-50, 50, (40, 10), generator=random).float()  # exact in any order
+    rows = torch.randint(0, 40, (3, 17), generator=random)
+    start = torch.randint(-50, 50, (3, 10), generator=random).float()
+    expected = start + table[rows].sum(dim=1)
+    assert torch.equal(_one_by_one(start, table, rows), expected)
+    assert torch.equal(_scanned(start, table, rows), expected)
+
+
 def test_no_faces_give_no_points() -> None:
     assert points(portrait()[None], [], []).shape == (0, 5, 2)
 
@@ -76,6 +89,33 @@ def test_the_host_never_waits_and_nothing_lies_elsewhere() -> None:
     assert found.shape == (3, 5, 2)
 
 
+def test_recorded_landmarks_are_the_same_whatever_came_before() -> None:
+    recorded = RecordedLandmarker(device_landmarker(), record=plain)
+    frames = torch.from_numpy(np.stack([portrait(), np.ascontiguousarray(portrait()[:, ::-1]), portrait()]))
+    boxes_N4 = torch.tensor([[168, 67, 276, 175], [236, 67, 344, 175], [160, 60, 260, 160]], dtype=torch.float32)
+    for some, owners in (([0], [0]), ([0, 1, 2], [0, 1, 0]), ([1], [1]), ([2, 1], [2, 1]), ([0], [0])):
+        shown = frames[: max(owners) + 1]
+        owners_N = torch.tensor(owners)
+        expected = device_landmarker().points(shown, boxes_N4[some], owners_N)
+        assert torch.equal(recorded.points(shown, boxes_N4[some], owners_N), expected)
+    small = frames[:1, :300, :400]
+    expected = device_landmarker().points(small, boxes_N4[:1], torch.tensor([0]))
+    assert torch.equal(recorded.points(small, boxes_N4[:1], torch.tensor([0])), expected)
+    assert recorded.points(small, boxes_N4[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 5, 2)
+
+
+def test_what_cannot_be_recorded_runs_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    def refuses(compute: Compute, images: torch.Tensor) -> Callable[[], torch.Tensor]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    recorded = RecordedLandmarker(device_landmarker(), record=refuses)
+    boxes_N4 = torch.tensor([[168, 67, 276, 175]], dtype=torch.float32)
+    grey, owner = torch.from_numpy(portrait())[None], torch.tensor([0])
+    for _ in range(2):
+        assert torch.equal(recorded.points(grey, boxes_N4, owner), device_landmarker().points(grey, boxes_N4, owner))
+    assert caplog.text.count("cannot be recorded") == 1
+
+
 @pytest.mark.parametrize("predictor", ["5", "68"])
 @pytest.mark.shared
 @needs_shared[1]
@@ -86,7 +126,7 @@ def test_points_of_group_photos_are_dlibs(predictor: str) -> None:
     random = np.random.default_rng(1)
     detector = dlib.get_frontal_face_detector()
     for path in sorted((SHARED / "group_photos").glob("2008*.jpg")):
-        grey = np.asarray(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+        grey = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
         boxes = [(box.left(), box.top(), box.right() + 1, box.bottom() + 1) for box in detector(grey, 1)]
         boxes_N4 = np.repeat(np.array(boxes, dtype=np.float32), 3, axis=0)
         boxes_N4 += random.uniform(-6, 6, boxes_N4.shape).astype(np.float32)
