@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from engines.errors import ModelFileError
 from engines.models import CNN_DETECTOR, find_weights
 from engines.runtimes import Session, Wishes, choose, open_session
 
+if TYPE_CHECKING:
+    from engines.gpu.detector import DeviceDetector
+
 MAX_SIZES: Final = 4
 """Frame sizes whose graphs stay loaded; a source has one, a folder of photos has many."""
 
@@ -32,6 +35,9 @@ IN_FULL: Final = frozenset({"Relu5.out", "Conv6.in", "Conv6.out", "Conv7.in", "C
 # N boxes; 4 = x1, y1, x2, y2
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+
+Found = tuple[Float32, Float32]
+"""Boxes (N, 4) and scores (N,) of one frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +58,9 @@ class CnnDetector:
 
         Args:
             path: ``mmod_human_face_detector.dat``; None for the installed one.
-            runtime: ``auto``, ``onnxruntime`` or ``openvino``.
-            precision: ``auto``, ``fp32``, ``bf16`` or ``int8``; ``auto`` never means int8, whose boxes move to
-                neighbouring places and levels of the pyramid.
+            runtime: ``auto``, or one of ``engines.runtimes.MODULES``; ``torch-cuda`` takes frames of one size together.
+            precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``; ``auto`` never means int8, whose boxes move
+                to neighbouring places and levels of the pyramid.
             threads: of the runtime.
 
         Raises:
@@ -67,6 +73,7 @@ class CnnDetector:
         self._detector = read_mmod(self._path)
         self._ranges = _ranges(self._detector, self._path) if self._choice.precision == "int8" else None
         self._sized: OrderedDict[tuple[int, int], _Sized] = OrderedDict()
+        self._on_gpu = _on_gpu(self._choice.precision, self._path) if self._choice.runtime == "torch-cuda" else None
 
     @property
     def runtime(self) -> str:
@@ -74,11 +81,16 @@ class CnnDetector:
         return self._choice.short
 
     @property
+    def batches(self) -> bool:
+        """Whether frames of one size take less time together than one after the other."""
+        return self._on_gpu is not None
+
+    @property
     def choice(self) -> str:
         """``runtime``, and why each faster one was passed over."""
         return self._choice.text
 
-    def detect(self, rgb_HW3: NDArray[Any], *, min_score: float = 0.0) -> tuple[Float32, Float32]:
+    def detect(self, rgb_HW3: NDArray[Any], *, min_score: float = 0.0) -> Found:
         """Find faces at least 80 pixels wide.
 
         Args:
@@ -93,17 +105,31 @@ class CnnDetector:
             ValueError: wrong shape or dtype; the message names both.
             EngineError: the runtime failed.
         """
-        frame = np.asarray(rgb_HW3)
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-            raise ValueError(f"the frame is {frame.dtype} of shape {frame.shape}; uint8 of shape (H, W, 3) is needed")
+        frame = _checked(rgb_HW3)
+        if self._on_gpu is not None:
+            return self._on_gpu.detect_on_host(frame[None], min_score=min_score)[0]
         sized = self._for_size(frame.shape[1], frame.shape[0])
         if sized.session is None:
             return np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=np.float32)
         scores_HW = sized.session.run(np.ascontiguousarray(frame)[None])[0, 0]
         return decode(scores_HW, self._detector, sized.pyramid, min_score)
 
+    def detect_batch(self, frames: Sequence[NDArray[Any]], *, min_score: float = 0.0) -> list[Found]:
+        """As ``detect`` for each of the frames, of any sizes; on a GPU those of one size together."""
+        if self._on_gpu is None:
+            return [self.detect(frame, min_score=min_score) for frame in frames]
+        checked = [_checked(frame) for frame in frames]
+        found: dict[int, Found] = {}
+        for shape in dict.fromkeys(frame.shape for frame in checked):
+            indices = [index for index, frame in enumerate(checked) if frame.shape == shape]
+            together = np.stack([checked[index] for index in indices])
+            found |= zip(indices, self._on_gpu.detect_on_host(together, min_score=min_score), strict=True)
+        return [found[index] for index in range(len(checked))]
+
     def close(self) -> None:
         """Free the graphs; may be called twice. A later ``detect`` compiles again."""
+        if self._on_gpu is not None:
+            self._on_gpu.close()
         while self._sized:
             self._drop_oldest()
 
@@ -178,7 +204,23 @@ def _ranges(detector: Detector, path: Path) -> Ranges:
     return shipped.ranges
 
 
-def decode(scores_HW: Float32, detector: Detector, pyramid: Pyramid, min_score: float) -> tuple[Float32, Float32]:
+def _checked(rgb_HW3: NDArray[Any]) -> NDArray[np.uint8]:
+    frame = np.asarray(rgb_HW3)
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+        raise ValueError(f"the frame is {frame.dtype} of shape {frame.shape}; uint8 of shape (H, W, 3) is needed")
+    return frame
+
+
+def _on_gpu(precision: str, path: Path) -> DeviceDetector:
+    """On the current GPU, where there is no graph to measure for each frame size."""
+    import torch
+
+    from engines.gpu.detector import DeviceDetector
+
+    return DeviceDetector(torch.device("cuda", torch.cuda.current_device()), precision, path=path)
+
+
+def decode(scores_HW: Float32, detector: Detector, pyramid: Pyramid, min_score: float) -> Found:
     """Boxes (N, 4) and scores (N,) of a score map, as ``CnnDetector.detect`` gives them."""
     rows, columns = np.nonzero(scores_HW > min_score)
     scores_N = scores_HW[rows, columns]

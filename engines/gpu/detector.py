@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engines.dlib.detector import MAX_SIZES, Float32, boxes_of_cells, decode
+from engines.dlib.detector import MAX_SIZES, Found, boxes_of_cells, decode
 from engines.dlib.detector_graph import SMALLEST_CANVAS
 from engines.dlib.networks import read_mmod
 from engines.dlib.pyramid import Pyramid, layout
@@ -47,8 +47,6 @@ _RUNTIME: Final = "torch-cuda"
 _log = logging.getLogger(__name__)
 
 # B frames of a call; K=PLACES places for boxes; H, W pixels; M cells of a score map
-Found = tuple[Float32, Float32]
-"""Boxes (N, 4) and scores (N,) of one frame, on the host."""
 
 
 @dataclass(frozen=True, slots=True)

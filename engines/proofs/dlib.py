@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from engines.benchmark.macs import count_macs
-from engines.dlib.detector import CnnDetector, Float32
+from engines.dlib.detector import CnnDetector, Float32, Found
 from engines.dlib.detector_graph import detector_graph
 from engines.dlib.networks import read_mmod
 from engines.dlib.pyramid import layout
 from engines.errors import EngineError, first_line
-from engines.gpu.detector import DeviceDetector, Found
+from engines.gpu.detector import DeviceDetector
 from engines.models import CNN_DETECTOR, find_weights
 from engines.proofs.clock import device_times, host_times, matmul_flop_s
 from engines.proofs.dlib_descriptor import prove_descriptor

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from engines.dlib import detector as dlib_detector
 from engines.dlib.detector import CnnDetector, boxes_of_cells, decode
 from engines.dlib.networks import Detector, read_mmod
 from engines.dlib.pyramid import layout
@@ -21,8 +22,11 @@ from engines.errors import EngineError, OutOfDeviceMemory
 from engines.gpu import decoding
 from engines.gpu.candidates import WAYS
 from engines.gpu.decoding import HEAD, PLACES, Rules, decoded
-from engines.gpu.detector import BUCKETS, DeviceDetector, buckets_for, map_size
+from engines.gpu.detector import BUCKETS, Detections, DeviceDetector, buckets_for, map_size
+from engines.graphs.epilogues import fuse
+from engines.graphs.stem import widen
 from engines.models import CNN_DETECTOR, find_weights
+from engines.runtimes import Choice, Row
 from tests.paths import SHARED, needs_shared
 from tests.pretended_gpu import moved, pretended_gpu
 
@@ -150,6 +154,49 @@ def test_a_way_that_does_not_work_gives_way_to_the_next(monkeypatch: pytest.Monk
     assert detector.way == "eager"
     with pytest.raises(EngineError, match="compiled"):
         DeviceDetector(CPU, ways=("absent", "late")).detect(frames)
+
+
+def test_fused_kernels_and_eight_channels_change_no_score(monkeypatch: pytest.MonkeyPatch, astronaut: Any) -> None:
+    monkeypatch.setattr("engines.gpu.detector.WAYS", {"fused": lambda module, device: fuse(widen(module)).forward})
+    frame = cv2.resize(astronaut[20:320, 60:360], (160, 160))[None]
+    detections = [DeviceDetector(CPU, ways=("fused",)).detect(torch.from_numpy(frame))]
+    monkeypatch.setattr("engines.gpu.detector.WAYS", WAYS)
+    detections.append(DeviceDetector(CPU).detect(torch.from_numpy(frame)))
+    assert torch.allclose(detections[0]._maps_BM, detections[1]._maps_BM, atol=1e-5)
+
+
+def test_on_a_gpu_frames_of_one_size_go_together(monkeypatch: pytest.MonkeyPatch, astronaut: Any) -> None:
+    """The processor stands in for the GPU."""
+    batches: list[int] = []
+
+    class Counting(DeviceDetector):
+        def detect(self, frames_BHWC: torch.Tensor, *, min_score: float = 0.0) -> Detections:
+            batches.append(len(frames_BHWC))
+            return super().detect(frames_BHWC, min_score=min_score)
+
+    monkeypatch.setattr(dlib_detector, "choose", lambda *args: Choice(row=Row("torch-cuda", "fp32"), threads=1))
+    monkeypatch.setattr(dlib_detector, "_on_gpu", lambda precision, path: Counting(CPU, precision, path=path))
+    detector = CnnDetector()
+    assert detector.batches
+    image = astronaut[20:320, 60:360]
+    frames = [cv2.resize(image, size) for size in ((200, 160), (160, 200), (200, 160))]
+    frames[2] = frames[2][:, ::-1]
+    found = detector.detect_batch(frames)
+    assert batches == [2, 1]
+    assert detector.detect_batch([]) == []
+    monkeypatch.undo()
+    plain = CnnDetector(runtime="onnxruntime", precision="fp32")
+    assert not plain.batches
+    for (boxes, scores), (expected, confidences), alone in zip(
+        found, plain.detect_batch(frames), map(detector.detect, frames), strict=True
+    ):
+        assert np.array_equal(boxes, expected)
+        assert np.array_equal(boxes, alone[0])
+        assert np.allclose(scores, confidences, atol=5e-5)
+    with pytest.raises(ValueError, match=r"uint8 of shape \(H, W, 3\) is needed"):
+        detector.detect_batch([np.zeros((9, 9))])
+    detector.close()
+    detector.close()
 
 
 def test_large_frames_keep_to_what_32_bits_count() -> None:
