@@ -15,14 +15,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.engine import Engine
+from engines.dlib.detector import CnnDetector
+from engines.engine import Engine, open_engine
 from realtime.device.analyser import Seen
 from realtime.errors import RealtimeError
 from realtime.faces.alignment import align
-from realtime.faces.detection import CnnDetector, detect, photo_scale
+from realtime.faces.detection import Detector, detect, photo_scale
 from realtime.faces.landmarks import Landmarker
 from realtime.people.matching import References, match
-from realtime.records import RGB_HW3, ArrayPixels, Frame
+from realtime.records import RGB_HW3, ArrayPixels, Faces, Frame
 
 Photos = list[tuple[str, Path]]
 
@@ -35,11 +36,28 @@ TINY: Final = (256, 192)
 """Width and height of a dry run's frames: windows of the demo's portrait, whose face is 91 pixels wide."""
 
 
+class ProcessorDetector:
+    """dlib's CNN in ONNX Runtime on the processor, whatever else is installed: what a device is held to."""
+
+    smallest_px = 70.0
+    colour = True
+    sure_score = 0.25
+
+    def __init__(self, threads: int) -> None:
+        self._network = CnnDetector(runtime="onnxruntime", precision="fp32", threads=threads)
+
+    def find(self, image: NDArray[np.uint8]) -> Faces:
+        return Faces.of(*self._network.detect(image))
+
+    def clone(self) -> ProcessorDetector:
+        return self
+
+
 @dataclass(frozen=True, slots=True)
 class HostPath:
     """dlib's CNN, landmarks, alignment and network as they run on the processor, one frame at a time."""
 
-    detector: CnnDetector
+    detector: Detector
     landmarker: Landmarker
     engine: Engine
 
@@ -71,6 +89,15 @@ class HostPath:
         size = manifest.input_size
         stacked = np.stack(crops) if crops else np.empty((0, size, size, 3), dtype=np.uint8)
         return found.boxes_N4, found.scores_N, points, self.engine.run(stacked)
+
+
+def open_host_path(threads: int) -> HostPath:
+    """
+    Raises:
+        EngineError: ONNX Runtime is not there.
+    """
+    engine = open_engine(runtime="onnxruntime", precision="fp32", threads=threads)
+    return HostPath(ProcessorDetector(threads), Landmarker("5"), engine)
 
 
 def references_of(people: Photos, host: HostPath, *, seed: int = 5) -> References:

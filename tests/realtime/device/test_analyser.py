@@ -10,17 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.engine import open_engine
 from engines.store import default_model
-from realtime.benchmark.streams_material import HostPath, references_of, tiny_frames
+from realtime.benchmark.streams_material import HostPath, open_host_path, references_of, tiny_frames
 from realtime.capture.demo import DEMO_NAME, demo_photo
-from realtime.device.analyser import Boxes, DeviceAnalyser, Seen
+from realtime.device.analyser import STAGES, Boxes, DeviceAnalyser, Seen
 from realtime.device.matching import DeviceReferences
 from realtime.device.opening import open_device_analyser
-from realtime.faces.detection import CnnDetector
-from realtime.faces.landmarks import Landmarker
 from realtime.people.matching import References, match
-from realtime.settings import DetectSettings
 from tests.pretended_gpu import pretended_gpu
 
 CPU = torch.device("cpu")
@@ -29,8 +25,7 @@ DIMENSIONS = 128
 
 @lru_cache(maxsize=1)
 def host() -> HostPath:
-    detector = CnnDetector(DetectSettings(kind="cnn", precision="fp32", threads=1))
-    return HostPath(detector, Landmarker("5"), open_engine(precision="fp32", runtime="onnxruntime"))
+    return open_host_path(threads=1)
 
 
 @lru_cache(maxsize=1)
@@ -70,6 +65,18 @@ def test_frames_of_any_home_show_what_the_processor_sees() -> None:
     assert analyser().analyse(frames()[:1])[0].names(references(), 0.3) == [DEMO_NAME]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU and torch for it")
+def test_a_gpu_sees_what_the_processor_sees() -> None:
+    there = open_device_analyser(default_model(), references(), torch.device("cuda"), precision="fp32")
+    for _ in range(2):  # recorded, then replayed
+        same(there.analyse(frames()))
+        same(there.analyse([torch.from_numpy(frame).pin_memory() for frame in frames()]))
+        same(there.analyse(torch.from_numpy(np.stack(frames())).cuda()))
+    there.analyse(frames()[:1])
+    assert set(there.stages.shares) == set(STAGES)
+
+
 def test_a_batch_of_nobody_is_a_batch_of_nobody() -> None:
     seen = analyser().analyse([frames()[1]] * 2)
     assert [len(one.boxes_N4) for one in seen] == [0, 0]
@@ -82,7 +89,7 @@ def test_a_stage_has_its_share_of_the_time() -> None:
     analyser().stages.clear()
     analyser().analyse(frames())
     shares = analyser().stages.shares
-    assert set(shares) == {"upload", "detection", "landmarks", "alignment", "embedding", "matching", "results"}
+    assert set(shares) == set(STAGES)
     assert sum(shares.values()) == pytest.approx(1)
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
 

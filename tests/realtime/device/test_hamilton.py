@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from engines.engine import open_engine
 from engines.store import default_model
-from realtime.benchmark.streams_material import HostPath, clip_frames, references_of, resized
+from realtime.benchmark.streams_material import clip_frames, open_host_path, references_of, resized
 from realtime.benchmark.streams_parity import compare
 from realtime.device.opening import open_device_analyser
-from realtime.faces.detection import CnnDetector
-from realtime.faces.landmarks import Landmarker
-from realtime.settings import DetectSettings
 from tests.paths import SHARED, needs_shared
 
 pytestmark = needs_shared
@@ -22,8 +18,7 @@ EVERY = 19
 
 def test_the_device_sees_what_the_processor_sees() -> None:
     folder = SHARED / "hamilton"
-    detector = CnnDetector(DetectSettings(kind="cnn", precision="fp32", threads=1))
-    host = HostPath(detector, Landmarker("5"), open_engine(precision="fp32", runtime="onnxruntime"))
+    host = open_host_path(threads=1)
     people = [("Miranda", folder / "lin-manuel-miranda.png"), ("Lacamoire", folder / "alex-lacamoire.png")]
     references = references_of(people, host)
     frames = resized(clip_frames(folder / "short_hamilton_clip.mp4", every=EVERY), (1280, 720))

@@ -73,6 +73,24 @@ def test_both_ways_of_adding_in_order_add_the_same() -> None:
     assert torch.equal(_scanned(start, table, rows), expected)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU and torch for it")
+def test_a_gpu_gives_dlibs_points() -> None:
+    boxes_N4 = np.array([168, 67, 276, 175]) + np.random.default_rng(2).uniform(-20, 20, (99, 4))
+    there = DeviceLandmarker("5", device="cuda")
+    recorded = RecordedLandmarker(there)
+    arguments = (
+        torch.from_numpy(portrait()).cuda()[None],
+        torch.from_numpy(boxes_N4.astype(np.float32)).cuda(),
+        torch.zeros(99, dtype=torch.int64, device="cuda"),
+    )
+    expected = np.stack(Landmarker("5").points(portrait(), boxes_N4.astype(np.float32)))
+    assert np.array_equal(there.points(*arguments).cpu().numpy(), expected)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(2):
+            assert np.array_equal(recorded.points(*arguments).cpu().numpy(), expected)
+
+
 def test_no_faces_give_no_points() -> None:
     assert points(portrait()[None], [], []).shape == (0, 5, 2)
 
