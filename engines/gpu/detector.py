@@ -25,7 +25,7 @@ from engines.dlib.networks import read_mmod
 from engines.dlib.pyramid import Pyramid, layout
 from engines.dlib.widened import STEP, detector_module
 from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory, first_line
-from engines.gpu.buckets import BucketedSession, bucket_for, host_buffer
+from engines.gpu.buckets import BucketedSession, Compute, bucket_for, host_buffer, plain
 from engines.gpu.candidates import WAYS
 from engines.gpu.cuda_errors import translated
 from engines.gpu.decoding import HEAD, PLACES, Rules, decoded
@@ -38,6 +38,9 @@ DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfl
 
 GPU_WAYS: Final = ("triton-wide", "eager")
 """Of making the kernels, each taken where the one before it does not work."""
+
+RECORDED_FROM: Final = 3
+"""Frames of a size are computed without a graph until its third call: photos of many sizes would each wait seconds."""
 
 _MOST_VALUES: Final = 1 << 31
 """Of one tensor: many kernels count in 32 bits."""
@@ -84,9 +87,11 @@ class _Sized:
     """What frames of one size need; no session where they are too small for the network."""
 
     pyramid: Pyramid
-    rows: int
-    sizes: tuple[int, ...]
-    session: BucketedSession | None
+    rows: int = 0
+    sizes: tuple[int, ...] = ()
+    compute: Compute | None = None
+    session: BucketedSession | None = None
+    calls: int = 0
 
 
 class DeviceDetector:
@@ -198,6 +203,9 @@ class DeviceDetector:
 
     def _run(self, sized: _Sized, frames_BHWC: torch.Tensor) -> torch.Tensor:
         """In smaller pieces where the device has no memory for large ones; another way where one does not work."""
+        sized.calls += 1
+        if sized.calls == RECORDED_FROM:
+            self._open(sized)
         while True:
             try:
                 assert sized.session is not None
@@ -216,45 +224,51 @@ class DeviceDetector:
                 self._ways = self._ways[1:]
             # outside the handlers: the exception's frames held what is now to be freed
             _log.warning("%s; going on with %s, at most %d frames at once", note, self.way, sizes[-1])
-            assert sized.session is not None
-            sized.session.close()
-            sized.sizes, sized.session = sizes, self._session(sized.pyramid, sizes)
+            if sized.sizes == sizes:
+                sized.compute = None
+            sized.sizes = sizes
+            self._open(sized)
 
     def _for_size(self, width: int, height: int) -> _Sized:
         key = (width, height)
         if key not in self._sized:
             while len(self._sized) >= MAX_SIZES:
                 self._drop_oldest()
-            pyramid = layout(width, height)
-            if min(pyramid.width, pyramid.height) < SMALLEST_CANVAS:
-                self._sized[key] = _Sized(pyramid, 0, (), None)
-            else:
-                sizes = buckets_for(pyramid)
-                self._sized[key] = _Sized(pyramid, map_size(pyramid)[0], sizes, self._session(pyramid, sizes))
+            self._sized[key] = self._new(layout(width, height))
         self._sized.move_to_end(key)
         return self._sized[key]
 
-    def _session(self, pyramid: Pyramid, sizes: tuple[int, ...]) -> BucketedSession:
-        """Raises EngineError: no way works here."""
-        first = pyramid.tiles[0]
-        try:
-            compute = self._compute(pyramid)
-        except (ImportError, RuntimeError) as err:
-            if len(self._ways) == 1:
-                raise translated(err, str(self._path), _RUNTIME) from err
-            _log.warning("%s is passed over: %s", self.way, first_line(err))
-            self._ways = self._ways[1:]
-            return self._session(pyramid, sizes)
-        return BucketedSession(
-            compute,
+    def _new(self, pyramid: Pyramid) -> _Sized:
+        if min(pyramid.width, pyramid.height) < SMALLEST_CANVAS:
+            return _Sized(pyramid)
+        sized = _Sized(pyramid, map_size(pyramid)[0], buckets_for(pyramid))
+        self._open(sized)
+        return sized
+
+    def _open(self, sized: _Sized) -> None:
+        """A new session in place of the one before it. Raises EngineError: no way works here."""
+        if sized.session is not None:
+            sized.session.close()
+        while sized.compute is None:
+            try:
+                sized.compute = self._compute(sized.pyramid)
+            except (ImportError, RuntimeError) as err:
+                if len(self._ways) == 1:
+                    raise translated(err, str(self._path), _RUNTIME) from err
+                _log.warning("%s is passed over: %s", self.way, first_line(err))
+                self._ways = self._ways[1:]
+        first = sized.pyramid.tiles[0]
+        sized.session = BucketedSession(
+            sized.compute,
             str(self._path),
             _RUNTIME,
             image_shape=(first.height, first.width, 3),
             device=self._device,
-            sizes=sizes,
+            sizes=sized.sizes,
+            record=plain if sized.calls < RECORDED_FROM else None,
         )
 
-    def _compute(self, pyramid: Pyramid) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _compute(self, pyramid: Pyramid) -> Compute:
         module = detector_module(self._detector.network, pyramid, self._dtype, str(self._path))
         scores = WAYS[self.way](module, self._device)
         height, width = map_size(pyramid)
@@ -268,7 +282,10 @@ class DeviceDetector:
         least = self._least
 
         def compute(frames_BHWC: torch.Tensor) -> torch.Tensor:
-            return decoded(scores(frames_BHWC).flatten(1), least, rules)
+            # whoever records this has torch try its algorithms, and that stays; float32 means all of its bits
+            with torch.backends.cudnn.flags(enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False):
+                maps_BM = scores(frames_BHWC).flatten(1)
+            return decoded(maps_BM, least, rules)
 
         return compute
 
