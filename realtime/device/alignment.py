@@ -15,10 +15,14 @@ from torch import Tensor
 from realtime.errors import RealtimeError
 from realtime.faces.alignment import Template, template_named
 
-# B frames of H x W pixels; N faces; P points; K points that are fitted; S side of a crop
+# B frames of H x W pixels; N faces; P points; K points that are fitted; S side of a crop; Q=4 pixels around a place
 
 REACH = 3
 """What is averaged down reaches so many widths of the points around them."""
+
+
+AT_ONCE = 256
+"""Faces of one pass, which takes some 8 MB each."""
 
 
 class DeviceAligner:
@@ -102,14 +106,15 @@ class DeviceAligner:
             (N, S, S, 3) uint8.
         """
         counts = Counter(steps)
-        if len(counts) == 1:
+        if len(counts) == 1 and len(steps) <= AT_ONCE:
             return self._some(rgb_BHW3, points_NP2, frames_N, matrices_N23, 2 ** steps[0])
         crops_NSS3 = rgb_BHW3.new_empty(len(steps), self.size, self.size, 3)
         kinds = sorted(counts)
         parts = torch.split(torch.argsort(steps_N, stable=True), [counts[kind] for kind in kinds])
-        for kind, rows in zip(kinds, parts, strict=True):
-            some = self._some(rgb_BHW3, points_NP2[rows], frames_N[rows], matrices_N23[rows], 2**kind)
-            crops_NSS3.index_copy_(0, rows, some)
+        for kind, part in zip(kinds, parts, strict=True):
+            for rows in torch.split(part, AT_ONCE):
+                some = self._some(rgb_BHW3, points_NP2[rows], frames_N[rows], matrices_N23[rows], 2**kind)
+                crops_NSS3.index_copy_(0, rows, some)
         return crops_NSS3
 
     def _to_dlib_corners(self, matrices_N23: Tensor) -> Tensor:
@@ -138,13 +143,11 @@ class DeviceAligner:
         left, top = torch.floor(x_NSS), torch.floor(y_NSS)
         right_share, low_share = (x_NSS - left)[..., None], (y_NSS - top)[..., None]
         x, y = left.long(), top.long()
-
-        def tap(column: int, row: int) -> Tensor:
-            return _blocks(rgb_BHW3, frames_N, x + column, y + row, low_N2, count_N2, factor)
-
-        first, second = tap(0, 0), tap(0, 1)
-        upper = first + right_share * (tap(1, 0) - first)
-        lower = second + right_share * (tap(1, 1) - second)
+        x_NQSS, y_NQSS = torch.stack([x, x + 1, x, x + 1], dim=1), torch.stack([y, y, y + 1, y + 1], dim=1)
+        around = _blocks(rgb_BHW3, frames_N, x_NQSS, y_NQSS, low_N2, count_N2, factor)
+        upper_left, upper_right, lower_left, lower_right = around.unbind(1)
+        upper = upper_left + right_share * (upper_right - upper_left)
+        lower = lower_left + right_share * (lower_right - lower_left)
         return torch.round(upper + low_share * (lower - upper)).clamp(0, 255).to(torch.uint8)
 
 
@@ -180,21 +183,22 @@ def _sources(inverse_N23: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(
-    rgb_BHW3: Tensor, frames_N: Tensor, x_NSS: Tensor, y_NSS: Tensor, low_N2: Tensor, count_N2: Tensor, factor: int
+    rgb_BHW3: Tensor, frames_N: Tensor, x_NQSS: Tensor, y_NQSS: Tensor, low_N2: Tensor, count_N2: Tensor, factor: int
 ) -> Tensor:
-    """(N, S, S, 3) means of blocks of ``factor`` x ``factor`` pixels, rounded as in cv2.resize; 0 beyond the region."""
+    """Means of blocks of ``factor`` x ``factor`` pixels, rounded as in cv2.resize; 0 beyond the region: (N, Q, S, S, 3)
+    float32."""
     height, width = rgb_BHW3.shape[1:3]
     low_x, low_y, count_x, count_y = (
-        each[:, None, None] for each in (low_N2[:, 0], low_N2[:, 1], count_N2[:, 0], count_N2[:, 1])
+        each[:, None, None, None] for each in (low_N2[:, 0], low_N2[:, 1], count_N2[:, 0], count_N2[:, 1])
     )
-    inside = (x_NSS >= 0) & (x_NSS < count_x) & (y_NSS >= 0) & (y_NSS < count_y)
+    inside = (x_NQSS >= 0) & (x_NQSS < count_x) & (y_NQSS >= 0) & (y_NQSS < count_y)
     pixels = rgb_BHW3.reshape(-1, 3)
-    first = frames_N[:, None, None] * height
+    first = frames_N[:, None, None, None] * height
     total = torch.zeros((), dtype=torch.int32, device=rgb_BHW3.device)
     for down in range(factor):
-        row = first + (low_y + y_NSS * factor + down).clamp(0, height - 1)
+        row = first + (low_y + y_NQSS * factor + down).clamp(0, height - 1)
         for across in range(factor):
-            total = total + pixels[row * width + (low_x + x_NSS * factor + across).clamp(0, width - 1)].int()
+            total = total + pixels[row * width + (low_x + x_NQSS * factor + across).clamp(0, width - 1)].int()
     if factor == 1:
         means = total.float()
     elif factor == 2:

@@ -7,6 +7,8 @@ how often large faces are halved (one number a face), and for the results.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -15,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engines.gpu.buckets import BUCKETS, bucket_for
 from realtime.device.alignment import DeviceAligner
 from realtime.device.frames import Pictures, grey_of, on_device
 from realtime.device.matching import DeviceReferences
@@ -111,6 +114,19 @@ class DeviceAnalyser:
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
+    def prepare(self, frames: int, height: int, width: int, faces: int = 64) -> None:
+        """Make what batches of up to so many frames and faces need now, rather than while somebody waits.
+
+        Raises:
+            EngineError: the device failed.
+        """
+        with self._on_stream():
+            self._landmarker.prepare(frames, height, width, faces)
+            for size in BUCKETS[: BUCKETS.index(bucket_for(min(faces, BUCKETS[-1]), BUCKETS)) + 1]:
+                side = self._aligner.size
+                self._embedder.on_device(torch.zeros(size, side, side, 3, dtype=torch.uint8, device=self.device))
+
+    @torch.no_grad()
     def analyse(self, pictures: Pictures, grey_BHW: Tensor | None = None) -> list[Seen]:
         """
         Args:
@@ -124,11 +140,18 @@ class DeviceAnalyser:
             ValueError: frames of several sizes.
             EngineError: the device failed.
         """
+        with self._on_stream():
+            return self._analyse(pictures, grey_BHW)
+
+    @contextlib.contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """On a GPU on a stream of our own, behind what the caller gave the device."""
         if self._stream is None:
-            return self._analyse(pictures, grey_BHW)
-        self._stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self._stream):
-            return self._analyse(pictures, grey_BHW)
+            yield
+        else:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self._stream):
+                yield
 
     def _analyse(self, pictures: Pictures, grey_BHW: Tensor | None) -> list[Seen]:
         stages = self.stages

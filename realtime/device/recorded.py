@@ -73,6 +73,13 @@ class RecordedLandmarker:
                 return bucket.replay()[:count].clone()
         return self._landmarker.points(grey_BHW, boxes_N4, frames_N)
 
+    def prepare(self, frames: int, height: int, width: int, faces: int) -> None:
+        """Record for so many frames of this size and up to so many faces now, rather than while somebody waits."""
+        grey_BHW = torch.zeros(frames, height, width, dtype=torch.uint8, device=self.device)
+        for size in BUCKETS[: BUCKETS.index(bucket_for(min(faces, BUCKETS[-1]), BUCKETS)) + 1]:
+            boxes_N4 = torch.zeros(size, 4, device=self.device)
+            self.points(grey_BHW, boxes_N4, torch.zeros(size, dtype=torch.int64, device=self.device))
+
     def _bucket(self, record: Record, grey_BHW: Tensor, count: int) -> _Bucket:
         """That holds so many faces, with the frames where it reads them; made where it is new."""
         size = bucket_for(count, BUCKETS)

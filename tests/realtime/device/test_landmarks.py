@@ -122,6 +122,25 @@ def test_recorded_landmarks_are_the_same_whatever_came_before() -> None:
     assert recorded.points(small, boxes_N4[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 5, 2)
 
 
+def test_what_is_prepared_is_not_recorded_again() -> None:
+    made: list[int] = []
+
+    def counted(compute: Compute, boxes: torch.Tensor) -> Callable[[], torch.Tensor]:
+        made.append(len(boxes))
+        return plain(compute, boxes)
+
+    recorded = RecordedLandmarker(device_landmarker(), record=counted)
+    recorded.prepare(3, 512, 512, faces=3)
+    assert made == [1, 2, 4]
+    grey = torch.from_numpy(np.stack([portrait()] * 2))
+    boxes_N4 = torch.tensor([[168, 67, 276, 175]] * 3, dtype=torch.float32)
+    recorded.points(grey, boxes_N4, torch.tensor([0, 1, 1]))
+    recorded.points(grey[:1], boxes_N4[:1], torch.tensor([0]))
+    assert made == [1, 2, 4]
+    recorded.points(grey[:1].expand(5, -1, -1), boxes_N4[:1], torch.tensor([4]))  # more frames than there is room for
+    assert made == [1, 2, 4, 1]
+
+
 def test_what_cannot_be_recorded_runs_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     def refuses(compute: Compute, images: torch.Tensor) -> Callable[[], torch.Tensor]:
         raise RuntimeError("operation not permitted when stream is capturing")
