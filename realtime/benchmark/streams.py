@@ -237,8 +237,8 @@ def _prove_batches(
         f"batches_{title.replace('x', '_')}",
         f"A batch of {title} on the device",
         ("frames", "faces", "p50 ms", "frames/s", "streams", *(f"{stage} %" for stage in STAGES)),
-        f"{PRECISION}, from the call to the records on the host; streams: frames/s over {FPS:g}; shares: of the device's "
-        "time, from the end of one stage to the end of the next",
+        f"{PRECISION}, from the call to the records on the host; streams: frames/s over {FPS:g}; shares: of the "
+        "device's time, from the end of one stage to the end of the next",
     )
     fitting: list[int] = []
     height, width = frames[0].shape[:2]

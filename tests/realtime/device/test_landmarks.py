@@ -86,7 +86,7 @@ def test_a_gpu_gives_dlibs_points() -> None:
     )
     expected = np.stack(Landmarker("5").points(portrait(), boxes_N4.astype(np.float32)))
     assert np.array_equal(there.points(*arguments).cpu().numpy(), expected)
-    with torch.cuda.stream(torch.cuda.Stream()):
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         for _ in range(2):
             assert np.array_equal(recorded.points(*arguments).cpu().numpy(), expected)
 
