@@ -18,6 +18,7 @@ from engines.errors import EngineError
 from engines.proofs.clock import host_times
 from engines.proofs.record import Cell, Proof, Table
 from engines.store import default_model
+from realtime.benchmark.streams_floors import prove_floors
 from realtime.benchmark.streams_load import BATCHES, FPS, HELD, Load, play
 from realtime.benchmark.streams_material import (
     TINY,
@@ -97,6 +98,11 @@ def prove(proof: Proof, device: torch.device, wishes: Wishes) -> None:
     )
     for row in held:
         proof.row(table, *row)
+    if proof.has_time("floors", 1.0):
+        try:
+            prove_floors(proof, device, sizes)
+        except FAILURES as err:
+            proof.skip("floors", _line(err))
 
 
 def _at(frames: Sequence[RGB_HW3], size: tuple[int, int], count: int) -> list[RGB_HW3]:

@@ -64,6 +64,7 @@ def test_a_dry_run_runs_everything_without_the_script(tmp_path: Path) -> None:
     assert [row[0] for row in tables["parity"]["rows"]] == ["fp32", "fp16"]
     assert all(row[-1] == row[1] for row in tables["parity"]["rows"])
     assert len(tables["held"]["rows"]) == 2
+    assert [row[1] for row in tables["floors"]["rows"]] == ["detection", "upload"]
     played = [table for name, table in tables.items() if name.startswith("streams_")]
     assert [[row[0] for row in table["rows"]] for table in played] == [[1, 2]] * 2
     assert {check["name"] for check in found["checks"]} >= {"boxes, fp32", "names, fp32", "boxes, fp16", "names, fp16"}

@@ -12,6 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from engines.errors import OutOfDeviceMemory
+from engines.proofs.record import Proof
+from realtime.benchmark import streams
 from realtime.benchmark.streams_load import play
 from realtime.benchmark.streams_material import clip_frames, resized, spread, tiny_frames
 from realtime.benchmark.streams_parity import compare
@@ -50,16 +53,16 @@ class SlowAnalyser:
         return [None] * len(pictures)
 
 
-@pytest.mark.parametrize("streams", [1, 3, 16])
-def test_what_is_fast_enough_holds_every_stream(streams: int) -> None:
+@pytest.mark.parametrize("cameras", [1, 3, 16])
+def test_what_is_fast_enough_holds_every_stream(cameras: int) -> None:
     clock = Clock()
     analyser = SlowAnalyser(clock, 0.001, 0.0005)
-    load = play(analyser, FRAMES, streams, 2.0, clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
+    load = play(analyser, FRAMES, cameras, 2.0, clock=clock, sleep=clock.sleep)  # type: ignore[arg-type]
     assert load.drops == 0
     assert load.held
-    assert load.seen == pytest.approx(2.0 * 25 * streams, abs=streams)
+    assert load.seen == pytest.approx(2.0 * 25 * cameras, abs=cameras)
     # a frame that comes while a batch is under way waits for it
-    assert 1.5 <= load.latencies.p50_ms <= 2 * (1 + 0.5 * streams)
+    assert 1.5 <= load.latencies.p50_ms <= 2 * (1 + 0.5 * cameras)
 
 
 def test_a_late_stream_finds_only_the_newest_frame_and_the_rest_is_counted() -> None:
@@ -164,3 +167,43 @@ def test_frames_are_spread_and_resized() -> None:
 
 def test_a_dry_runs_frames_are_small_and_of_one_size() -> None:
     assert {frame.shape for frame in tiny_frames()} == {(192, 256, 3)}
+
+
+# what a device refuses
+
+
+def tiny_proof(monkeypatch: pytest.MonkeyPatch, **changes: object) -> Proof:
+    """A dry run on two frames, with parts of the proof replaced."""
+    for name, part in changes.items():
+        monkeypatch.setattr(streams, name, part)
+    proof = Proof("streams", streams.TITLE, dry_run=True)
+    wishes = streams.Wishes(frames=tiny_frames(2), people=[], counts=[1, 2], seconds=0.05, threads=1)
+    streams.prove(proof, torch.device("cpu"), wishes)
+    return proof
+
+
+def refuses(*args: object, **options: object) -> None:
+    raise OutOfDeviceMemory("the GPU's memory does not suffice; use smaller frames")
+
+
+def test_a_device_that_runs_nothing_fails_the_proof_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    proof = tiny_proof(monkeypatch, open_device_analyser=refuses)
+    assert not proof.passed
+    assert [one.what for one in proof.untried] == ["parity in fp32", "parity in fp16", "streams"]
+    assert all("smaller frames" in one.why for one in proof.untried)
+
+
+def test_what_does_not_fit_is_noted_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_are_too_many(*args: object, **options: object) -> object:
+        return refuses() if args[2] == 2 else play(*args, **options)  # type: ignore[arg-type]
+
+    proof = tiny_proof(monkeypatch, play=two_are_too_many)
+    assert proof.passed
+    untried = [one.what for one in proof.untried]
+    assert untried == ["2 streams of 256x192 from the device", "2 streams of 256x192 from the host"]
+    tables = {table.name: table.rows for table in proof.tables}
+    assert [row[0] for row in tables["streams_256_192_device"]] == [1]
+    assert len(tables["held"]) == 2
+    assert len(tables["floors"]) == 2
+    (fp32, fp16) = tables["parity"]
+    assert fp32[1] == fp32[2] == fp16[1] == 2
