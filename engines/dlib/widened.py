@@ -2,11 +2,13 @@
 
 Enters: the layers read by ``engines.dlib.networks`` and a pyramid's layout. Leaves: a module from frames of that size,
 any number of them, to score maps. The sums are those of ``detector_graph``: channels are filled up with zeros to
-multiples of eight, which GPU libraries have their fast kernels for, and the last filter's rows are added in float32.
+multiples of eight, which GPU libraries have their fast kernels for, the levels of the pyramid are drawn straight onto
+such a canvas, and the last filter's rows are added in float32.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +20,7 @@ from torch.nn import functional
 from engines.dlib.detector_graph import detector_graph
 from engines.dlib.networks import Layer, Network
 from engines.dlib.pyramid import Pyramid
+from engines.graphs.stem import with_zeros
 from engines.graphs.torch_graph import to_torch
 
 STEP: Final = 8
@@ -31,7 +34,11 @@ def detector_module(network: Network, pyramid: Pyramid, dtype: torch.dtype, wher
         ModelFileError: the weights overflow float32.
     """
     module = to_torch(detector_graph(widened(network), pyramid), dtype=dtype, where=where)
+    _draw_canvas(module, network, pyramid, dtype)
     _add_rows_in_full(module)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
     return module
 
 
@@ -71,6 +78,50 @@ def _up(channels: int) -> int:
     return -(-channels // STEP) * STEP
 
 
+def _draw_canvas(module: fx.GraphModule, network: Network, pyramid: Pyramid, dtype: torch.dtype) -> None:
+    """What the first convolution reads is ``canvas``; what made it before goes."""
+    first = next(node for node in module.graph.nodes if node.target is functional.conv2d)
+    images = next(node for node in module.graph.nodes if node.op == "placeholder")
+    weights = module.get_buffer(str(first.args[1].target))
+    module.register_buffer("mean", torch.tensor(network.mean_rgb, dtype=torch.float32).view(1, 3, 1, 1))
+    module.register_buffer("first", with_zeros(weights, STEP))
+    tiles = tuple((tile.x, tile.y, tile.width, tile.height) for tile in pyramid.tiles)
+    with module.graph.inserting_before(first):
+        mean, wide = module.graph.get_attr("mean"), module.graph.get_attr("first")
+        size = (pyramid.width, pyramid.height)
+        drawn = module.graph.call_function(canvas, (images, mean, tiles, size, dtype))
+    first.args = (drawn, wide, *first.args[2:])
+
+
+def canvas(
+    frames_BHWC: torch.Tensor,
+    mean: torch.Tensor,
+    tiles: Sequence[tuple[int, int, int, int]],
+    size: tuple[int, int],
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """The tiled pyramid of each frame, made in float32, each level from the one before it.
+
+    Args:
+        frames_BHWC: uint8.
+        mean: (1, 3, 1, 1), the colour that becomes 0.
+        tiles: x, y, width, height of each level; the larger one lies above where two overlap.
+        size: width and height of the canvas.
+        dtype: of the canvas.
+
+    Returns:
+        (B, STEP, height, width), channels last, zeros where nothing is.
+    """
+    levels = [((frames_BHWC.permute(0, 3, 1, 2).float().contiguous() - mean) * (1 / 256))]
+    for _, _, width, height in tiles[1:]:
+        levels.append(functional.interpolate(levels[-1], size=(height, width), mode="bilinear", align_corners=True))
+    drawn_BHWC = torch.zeros(len(frames_BHWC), size[1], size[0], STEP, dtype=dtype, device=frames_BHWC.device)
+    drawn = drawn_BHWC.permute(0, 3, 1, 2)
+    for level, (x, y, width, height) in reversed(list(zip(levels, tiles, strict=True))):
+        drawn[:, :3, y : y + height, x : x + width] = level
+    return drawn
+
+
 def _add_rows_in_full(module: fx.GraphModule) -> None:
     """The last convolution, which adds the rows of the last filter, is ``added_rows``."""
     convs = [node for node in module.graph.nodes if node.target is functional.conv2d]
@@ -86,8 +137,6 @@ def _add_rows_in_full(module: fx.GraphModule) -> None:
         added = module.graph.call_function(added_rows, (rows, adding.args[2], size))
     adding.replace_all_uses_with(added)
     module.graph.erase_node(adding)
-    module.delete_all_unused_submodules()
-    module.recompile()
 
 
 def added_rows(each_BFHW: torch.Tensor, bias: torch.Tensor, size: int) -> torch.Tensor:

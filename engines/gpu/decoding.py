@@ -57,7 +57,7 @@ def decoded(maps_BM: torch.Tensor, least: torch.Tensor, rules: Rules) -> torch.T
     kept_BC, settled_B = suppressed(boxes_BC4, scores_BC > least, rules)
     counts_B = kept_BC.sum(dim=1)
     short_B = too_many_B | ~settled_B | (counts_B > PLACES)
-    place_BC = torch.where(kept_BC, kept_BC.cumsum(dim=1) - 1, PLACES).clamp(max=PLACES)
+    place_BC = (kept_BC.cumsum(dim=1) - 1).masked_fill(~kept_BC, PLACES).clamp(max=PLACES)
     boxes_BK4 = boxes_BC4.new_zeros(len(maps_BM), PLACES + 1, 4)
     boxes_BK4 = boxes_BK4.scatter(1, place_BC[:, :, None].expand(-1, -1, 4), boxes_BC4)[:, :PLACES]
     scores_BK = scores_BC.new_zeros(len(maps_BM), PLACES + 1).scatter(1, place_BC, scores_BC)[:, :PLACES]
@@ -76,7 +76,7 @@ def best(maps_BM: torch.Tensor, least: torch.Tensor) -> tuple[torch.Tensor, torc
     bits_BM = (maps_BM + 0.0).view(torch.int32)
     rising_BM = torch.where(bits_BM < 0, bits_BM ^ 0x7FFFFFFF, bits_BM).to(torch.int64)
     cells_M = torch.arange(maps_BM.shape[1], device=maps_BM.device)
-    keys_BM = torch.where(above_BM, rising_BM, -(1 << 31)) * _INDICES + (_INDICES - 1 - cells_M)
+    keys_BM = rising_BM.masked_fill(~above_BM, -(1 << 31)) * _INDICES + (_INDICES - 1 - cells_M)
     keys_BC = keys_BM.topk(min(CANDIDATES, maps_BM.shape[1]), dim=1).values
     cells_BC = _INDICES - 1 - (keys_BC & (_INDICES - 1))
     scores_BC = torch.where(above_BM.gather(1, cells_BC), maps_BM.gather(1, cells_BC), least)

@@ -36,7 +36,7 @@ BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64)
 
 DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-GPU_WAYS: Final = ("triton-wide", "eager")
+GPU_WAYS: Final = ("triton", "eager")
 """Of making the kernels, each taken where the one before it does not work."""
 
 RECORDED_FROM: Final = 3

@@ -27,7 +27,7 @@ from engines.models import CNN_DETECTOR, find_weights
 from engines.proofs.clock import device_times
 from engines.proofs.record import Proof
 
-TRIED: Final = ("triton-wide", "triton", "eager")
+TRIED: Final = ("triton", "eager")
 
 BATCHES: Final = (1, 8, 32)
 
@@ -84,7 +84,7 @@ def _way(way: str, device: torch.device, frames: Frames, batches: tuple[int, ...
 
 def _stage(stage: str, device: torch.device, frames: Frames, batches: tuple[int, ...], dry_run: bool) -> list[float]:
     if stage == "boxes":
-        first = "triton-wide" if device.type == "cuda" else "eager"
+        first = "triton" if device.type == "cuda" else "eager"
         return _way(first, device, frames, batches, dry_run)
     height, width = frames.shape[1:3]
     network = read_mmod(find_weights(*CNN_DETECTOR)).network
@@ -92,7 +92,7 @@ def _stage(stage: str, device: torch.device, frames: Frames, batches: tuple[int,
     if stage == "canvas":
         compute: Compute = up_to_canvas(module).to(device).forward
     else:
-        compute = WAYS["triton-wide" if device.type == "cuda" else "eager"](module, device)
+        compute = WAYS["triton" if device.type == "cuda" else "eager"](module, device)
     times = []
     with torch.no_grad():
         for batch in batches:

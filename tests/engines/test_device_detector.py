@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engines.dlib import detector as dlib_detector
 from engines.dlib.detector import CnnDetector, boxes_of_cells, decode
+from engines.dlib.detector_graph import detector_graph
 from engines.dlib.networks import Detector, read_mmod
 from engines.dlib.pyramid import layout
 from engines.dlib.widened import detector_module
@@ -24,7 +25,7 @@ from engines.gpu.candidates import WAYS
 from engines.gpu.decoding import HEAD, PLACES, Rules, decoded
 from engines.gpu.detector import BUCKETS, Detections, DeviceDetector, buckets_for, map_size
 from engines.graphs.epilogues import fuse
-from engines.graphs.stem import widen
+from engines.graphs.torch_graph import to_torch
 from engines.models import CNN_DETECTOR, find_weights
 from engines.runtimes import Choice, Row
 from tests.paths import SHARED, needs_shared
@@ -156,8 +157,19 @@ def test_a_way_that_does_not_work_gives_way_to_the_next(monkeypatch: pytest.Monk
         DeviceDetector(CPU, ways=("absent", "late")).detect(frames)
 
 
-def test_fused_kernels_and_eight_channels_change_no_score(monkeypatch: pytest.MonkeyPatch, astronaut: Any) -> None:
-    monkeypatch.setattr("engines.gpu.detector.WAYS", {"fused": lambda module, device: fuse(widen(module)).forward})
+@pytest.mark.parametrize("size", [(160, 120), (84, 147), (60, 200)], ids=str)
+def test_maps_are_those_of_the_graph(size: tuple[int, int], detector: Detector, astronaut: Any) -> None:
+    """In tall frames the smallest levels climb into the largest, which lies above them."""
+    pyramid = layout(*size)
+    frames = torch.from_numpy(frames_of(cv2.resize(astronaut[20:320, 60:360], size)))
+    graph = to_torch(detector_graph(detector.network, pyramid), dtype=torch.float32)
+    module = detector_module(detector.network, pyramid, torch.float32, "the detector")
+    assert torch.allclose(module(frames), graph(frames), atol=1e-5)
+    assert module(frames).shape[2:] == map_size(pyramid)
+
+
+def test_fused_kernels_change_no_score(monkeypatch: pytest.MonkeyPatch, astronaut: Any) -> None:
+    monkeypatch.setattr("engines.gpu.detector.WAYS", {"fused": lambda module, device: fuse(module).forward})
     frame = cv2.resize(astronaut[20:320, 60:360], (160, 160))[None]
     detections = [DeviceDetector(CPU, ways=("fused",)).detect(torch.from_numpy(frame))]
     monkeypatch.setattr("engines.gpu.detector.WAYS", WAYS)
