@@ -14,34 +14,27 @@ from typing import Any, Final
 
 import torch
 
-from engines.errors import EngineError
+from engines.errors import first_line
 from engines.proofs.clock import host_times
-from engines.proofs.record import Cell, Proof, Table
-from engines.store import default_model
+from engines.proofs.record import Cell, Proof
 from realtime.benchmark.streams_floors import prove_floors
 from realtime.benchmark.streams_load import BATCHES, FPS, HELD, Load, play
 from realtime.benchmark.streams_material import (
     TINY,
-    HostPath,
     Photos,
     open_host_path,
     references_of,
     resized,
     spread,
 )
-from realtime.benchmark.streams_parity import Parity, compare
+from realtime.benchmark.streams_parity import FAILURES, PRECISION, Opened, prove_parity
 from realtime.device.analyser import STAGES, DeviceAnalyser
-from realtime.device.opening import open_device_analyser
-from realtime.people.matching import References
 from realtime.records import RGB_HW3
 
 TITLE: Final = "End to end: frames in, names out"
 
 SIZES: Final = ((1280, 720), (1920, 1080))
 """Width and height of the streams' frames."""
-
-PRECISION: Final = "fp16"
-"""In which streams are played."""
 
 WARM_UP: Final = 0.2
 """Share of a play's time that is played before and not counted: what comes for the first time takes longer."""
@@ -51,11 +44,6 @@ LOOKED_AT: Final = 28
 
 KEPT: Final = 48
 """Distinct frames that the streams show, 300 MB at 1080p."""
-
-LEAST_COSINE: Final = {"fp32": 0.9995, "fp16": 0.999, "bf16": 0.99}
-SAME_POINTS: Final = 0.999
-FAILURES: Final = (RuntimeError, EngineError, MemoryError)
-"""What a device may answer; everything else goes on without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +66,16 @@ def prove(proof: Proof, device: torch.device, wishes: Wishes) -> None:
     Raises:
         RealtimeError, EngineError: the processor's side cannot be had.
     """
-    model = default_model()
     host = open_host_path(wishes.threads)
     references = references_of(wishes.people, host)
     sizes = (TINY,) if proof.dry_run else tuple(wishes.sizes)
-    _prove_parity(proof, device, host, references, _at(wishes.frames, sizes[0], LOOKED_AT))
+    opened = Opened(references, device)
+    prove_parity(proof, opened, host, _at(wishes.frames, sizes[0], LOOKED_AT))
     try:
-        analyser = open_device_analyser(model, references, device, precision=PRECISION)
+        analyser = opened.analyser(PRECISION)
     except FAILURES as err:
-        proof.skip("streams", _line(err))
-        proof.check("streams run", False, _line(err))
+        proof.skip("streams", first_line(err))
+        proof.check("streams run", False, first_line(err))
         return
     batches = [size for size in BATCHES if size <= max(wishes.counts)][: 2 if proof.dry_run else None]
     held: list[tuple[Cell, ...]] = []
@@ -102,71 +90,11 @@ def prove(proof: Proof, device: torch.device, wishes: Wishes) -> None:
         try:
             prove_floors(proof, device, sizes)
         except FAILURES as err:
-            proof.skip("floors", _line(err))
+            proof.skip("floors", first_line(err))
 
 
 def _at(frames: Sequence[RGB_HW3], size: tuple[int, int], count: int) -> list[RGB_HW3]:
     return resized(spread(frames, count), size)
-
-
-# -- parity -----------------------------------------------------------------------------------------------------------
-
-
-def _prove_parity(
-    proof: Proof, device: torch.device, host: HostPath, references: References, frames: list[RGB_HW3]
-) -> None:
-    columns = (
-        *("arithmetic", "frames", "same boxes", "faces", "found", "extra", "same points", "farthest px"),
-        *("worst cosine", "faces named", "same names"),
-    )
-    table = proof.table("parity", "Beside the processor", columns, "frames with the same boxes and the same names")
-    seen = [host.look(frame, references) for frame in frames]
-    for precision in ("fp32", PRECISION):
-        if not proof.has_time(f"parity in {precision}", 10.0):
-            continue
-        try:
-            analyser = open_device_analyser(default_model(), references, device, precision=precision)
-            theirs = [one for start in range(0, len(frames), 4) for one in analyser.analyse(frames[start : start + 4])]
-        except FAILURES as err:
-            proof.skip(f"parity in {precision}", _line(err))
-            proof.check(f"the device runs in {precision}", False, _line(err))
-            continue
-        _judge(proof, table, precision, compare(seen, theirs, references, host.engine.manifest.threshold))
-
-
-def _judge(proof: Proof, table: Table, precision: str, found: Parity) -> None:
-    proof.row(
-        table,
-        precision,
-        found.frames,
-        found.same_boxes,
-        found.faces,
-        found.found,
-        found.extra,
-        found.same_points,
-        found.farthest_px,
-        found.worst_cosine,
-        found.named,
-        found.same_names,
-    )
-    if precision == "fp32":
-        same = found.same_boxes == found.frames
-        proof.check(f"boxes, {precision}", same, f"identical in {found.same_boxes} of {found.frames} frames")
-    else:
-        same = found.found == found.faces and not found.extra
-        detail = f"{found.found} of {found.faces} faces with IoU > 0.5, {found.extra} more boxes"
-        proof.check(f"boxes, {precision}", same, detail)
-    proof.check(
-        f"points, {precision}",
-        found.same_points >= SAME_POINTS,
-        f"{found.same_points:.5f} of the coordinates in the same boxes identical, {SAME_POINTS} needed",
-    )
-    limit = LEAST_COSINE[precision]
-    if precision == "fp32":
-        proof.check(f"embeddings, {precision}", found.worst_cosine >= limit, f"{found.worst_cosine:.6f} of {limit}")
-    same = found.same_names == found.frames
-    detail = f"equal in {found.same_names} of {found.frames} frames, {found.named} faces named"
-    proof.check(f"names, {precision}", same, detail)
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------
@@ -188,7 +116,7 @@ def _prove_size(
     try:
         homes = {"the device": _on_device(frames, analyser.device), "the host": _on_host(frames, analyser.device)}
     except FAILURES as err:
-        proof.skip(f"frames of {title} in memory", _line(err))
+        proof.skip(f"frames of {title} in memory", first_line(err))
         return
     fitting = _prove_batches(proof, analyser, homes["the device"], batches, title)
     if not fitting:
@@ -211,7 +139,7 @@ def _prove_size(
                 play(analyser, there, streams, WARM_UP * wishes.seconds, batches=fitting)
                 load = play(analyser, there, streams, wishes.seconds, batches=fitting)
             except FAILURES as err:
-                proof.skip(f"{streams} streams of {title} from {home}", _line(err))
+                proof.skip(f"{streams} streams of {title} from {home}", first_line(err))
                 break
             proof.row(table, *_cells(load, wishes.seconds))
             if load.held or not best[1]:
@@ -251,7 +179,7 @@ def _prove_batches(
     try:
         analyser.prepare(max(batches), height, width, 2 if proof.dry_run else 64)
     except FAILURES as err:
-        proof.skip(f"graphs for frames of {title} made before", _line(err))
+        proof.skip(f"graphs for frames of {title} made before", first_line(err))
         _recover(analyser.device)
     for batch in batches:
         if fitting and not proof.has_time(f"batches of {batch} frames of {title}", 5.0):
@@ -264,7 +192,7 @@ def _prove_batches(
             analyser.stages.clear()
             times = host_times(partial(analyser.analyse, some), analyser.device, **_patience(proof.dry_run))
         except FAILURES as err:
-            proof.skip(f"batches of {batch} frames of {title}", _line(err))
+            proof.skip(f"batches of {batch} frames of {title}", first_line(err))
             _recover(analyser.device)
             break
         fitting.append(batch)
@@ -291,9 +219,3 @@ def _on_host(frames: list[RGB_HW3], device: torch.device) -> list[torch.Tensor]:
     """In pinned memory where there is a GPU."""
     tensors = [torch.from_numpy(frame) for frame in frames]
     return [tensor.pin_memory() for tensor in tensors] if device.type == "cuda" else tensors
-
-
-def _line(err: Exception) -> str:
-    from engines.errors import first_line
-
-    return first_line(err)

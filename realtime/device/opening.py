@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 
 from engines.export import ModelFile
-from engines.gpu.detector import DeviceDetector
+from engines.gpu.buckets import BucketedSession
+from engines.gpu.candidates import WAYS, Candidates
+from engines.gpu.detector import DTYPES, DeviceDetector
 from engines.gpu.opening import open_on_device
+from engines.graphs.folding import fold_bytes
 from realtime.device.alignment import DeviceAligner
 from realtime.device.analyser import BatchDetector, DeviceAnalyser
 from realtime.device.landmarks import DeviceLandmarker
@@ -21,6 +24,7 @@ def open_device_analyser(
     *,
     precision: str = "fp16",
     detector: BatchDetector | None = None,
+    measured: bool = True,
     points: str = "5",
     min_score: float = 0.0,
 ) -> DeviceAnalyser:
@@ -31,6 +35,8 @@ def open_device_analyser(
         device: where everything runs.
         precision: fp32, bf16 or fp16, of both networks.
         detector: dlib's CNN on the device in ``precision`` if not given.
+        measured: run the network in its fastest form on a GPU, which takes a minute to find out the first time; else as
+            torch runs it.
         points: ``5`` or ``68`` landmarks.
         min_score: of boxes.
 
@@ -42,7 +48,12 @@ def open_device_analyser(
         DeviceDetector(device, precision) if detector is None else detector,
         RecordedLandmarker(DeviceLandmarker(points, device=device)),
         DeviceAligner(model.manifest.template, int(points), device=device),
-        open_on_device(model, device, precision),
+        open_on_device(model, device, precision) if measured else _plain(model, device, precision),
         references,
         min_score=min_score,
     )
+
+
+def _plain(model: ModelFile, device: torch.device, precision: str) -> BucketedSession:
+    folded = fold_bytes(model.content, model.where)
+    return Candidates(folded, model.where, device, DTYPES[precision], ways={"eager": WAYS["eager"]}).session("eager")
