@@ -107,7 +107,7 @@ class CnnDetector:
         """
         frame = _checked(rgb_HW3)
         if self._on_gpu is not None:
-            return self._on_gpu.detect_on_host(frame[None], min_score=min_score)[0]
+            return self._on_gpu.detect_on_host([frame], min_score=min_score)[0]
         sized = self._for_size(frame.shape[1], frame.shape[0])
         if sized.session is None:
             return np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=np.float32)
@@ -122,7 +122,7 @@ class CnnDetector:
         found: dict[int, Found] = {}
         for shape in dict.fromkeys(frame.shape for frame in checked):
             indices = [index for index, frame in enumerate(checked) if frame.shape == shape]
-            together = np.stack([checked[index] for index in indices])
+            together = [checked[index] for index in indices]
             found |= zip(indices, self._on_gpu.detect_on_host(together, min_score=min_score), strict=True)
         return [found[index] for index in range(len(checked))]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -50,6 +51,8 @@ _RUNTIME: Final = "torch-cuda"
 _log = logging.getLogger(__name__)
 
 # B frames of a call; K=PLACES places for boxes; H, W pixels; M cells of a score map
+Frames = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+"""(H, W, 3) RGB each, of one size, any strides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +164,9 @@ class DeviceDetector:
         flat = self._run(sized, frames_BHWC) if sized.session else frames_BHWC.new_zeros(shape[0], HEAD).float()
         return self._detections(flat, sized, min_score)
 
-    def detect_on_host(self, frames_BHWC: NDArray[np.uint8], *, min_score: float = 0.0) -> list[Found]:
+    def detect_on_host(self, frames: Frames, *, min_score: float = 0.0) -> list[Found]:
         """As ``detect``, from frames on the host to boxes there."""
-        return self.detect(self._uploaded(frames_BHWC), min_score=min_score).on_host()
+        return self.detect(self._uploaded(frames), min_score=min_score).on_host() if len(frames) else []
 
     def close(self) -> None:
         """Free the graphs; may be called twice. A later ``detect`` makes them again."""
@@ -176,15 +179,22 @@ class DeviceDetector:
             self._least.fill_(min_score)
             self._least_set = min_score
 
-    def _uploaded(self, frames_BHWC: NDArray[np.uint8]) -> torch.Tensor:
-        """Through pinned memory, which is free again: whoever filled it has waited for what became of it."""
+    def _uploaded(self, frames: Frames) -> torch.Tensor:
+        """Through pinned memory, each frame while the next one is staged.
+
+        The memory is free again: whoever filled it before has waited for what became of it.
+        """
         if self._device.type != "cuda":
-            return torch.from_numpy(np.ascontiguousarray(frames_BHWC))
-        if self._staged is None or self._staged.numel() < frames_BHWC.size:
-            self._staged = host_buffer((frames_BHWC.size,), torch.uint8, pinned=True)
-        staged = self._staged[: frames_BHWC.size].view(frames_BHWC.shape)
-        np.copyto(staged.numpy(), frames_BHWC)
-        return staged.to(self._device, non_blocking=True)
+            return torch.from_numpy(np.stack(frames))
+        shape = (len(frames), *frames[0].shape)
+        size = math.prod(shape)
+        if self._staged is None or self._staged.numel() < size:
+            self._staged = host_buffer((size,), torch.uint8, pinned=True)
+        uploaded = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        for frame, staged, target in zip(frames, self._staged[:size].view(shape), uploaded, strict=True):
+            np.copyto(staged.numpy(), frame)
+            target.copy_(staged, non_blocking=True)
+        return uploaded
 
     def _detections(self, flat_BX: torch.Tensor, sized: _Sized, min_score: float) -> Detections:
         detector, pyramid, rows = self._detector, sized.pyramid, sized.rows

@@ -91,6 +91,7 @@ def test_one_limit_after_the_other(astronaut: Any) -> None:
     frame = cv2.resize(astronaut[20:320, 60:360], (320, 320))[None]
     counts = [len(detector.detect_on_host(frame, min_score=limit)[0][0]) for limit in (0.0, 3.0, 0.0)]
     assert counts == [1, 0, 1]
+    assert detector.detect_on_host([]) == []
 
 
 @pytest.mark.parametrize(
@@ -208,6 +209,26 @@ def test_on_a_gpu_frames_of_one_size_go_together(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValueError, match=r"uint8 of shape \(H, W, 3\) is needed"):
         detector.detect_batch([np.zeros((9, 9))])
     detector.close()
+    detector.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_gpu_finds_what_the_processor_finds(precision: str, on_host: CnnDetector, astronaut: Any) -> None:
+    """Before graphs are recorded and after it, batches of several sizes, another limit, more than the places hold."""
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no NVIDIA GPU")
+    detector = DeviceDetector(torch.device("cuda"), precision)
+    frame = cv2.resize(astronaut[20:320, 60:360], (480, 360))
+    expected, confidences = on_host.detect(frame)
+    for batch in (1, 1, 1, 3, 8, 3, 1):
+        for boxes, scores in detector.detect_on_host([frame] * batch):
+            assert np.abs(boxes - expected).max() <= (0 if precision == "fp32" else 20)
+            assert np.allclose(scores, confidences, atol=1e-3 if precision == "fp32" else 0.03)
+    assert [len(boxes) for boxes, _ in detector.detect_on_host([frame] * 2, min_score=3.0)] == [0, 0]
+    on_device = torch.from_numpy(frame).cuda()[None]
+    assert detector.detect(on_device, min_score=-4.0).overflowed_B.tolist() == [True]
+    assert len(detector.detect(on_device, min_score=-4.0).on_host()[0][0]) > 10
     detector.close()
 
 
