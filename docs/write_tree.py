@@ -24,6 +24,7 @@ OTHERS = {
     "configs/kface_r50_onegpu.yaml": "training on K-FACE with the tutorial's values",
     "configs/kface_smoke.yaml": "a small network on K-FACE, to see on a CPU that everything works",
     "configs/lfw_demo.yaml": "a small network on LFW, some minutes on a CPU",
+    "configs/lfw_losses.yaml": "every loss of the paper's table with one budget on LFW, ten minutes of a GPU",
     "configs/webcam.yaml": "one person or a few, close to a webcam",
     "configs/cameras.yaml": "several cameras on the network",
     "configs/accurate.yaml": "recordings, where time does not matter",

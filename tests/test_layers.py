@@ -35,7 +35,7 @@ TOP = ("benchmark", "bench", "calibration", "doctor", "app")
 TRAIN = (
     *("errors", "settings", "networks", "prepared", "source", "losses", "kface", "recordio", "preparing", "sharding"),
     *("checkpoints", "runs", "starting", "evaluation", "fit", "export"),
-    *("cleaning", "inversion", "toy", "commands"),
+    *("cleaning", "inversion", "toy", "benchmark", "comparison", "commands"),
 )
 """Rooms of train/ from lower to higher: each may use those before it in this row."""
 

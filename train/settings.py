@@ -88,6 +88,9 @@ class RunSettings(Section):
     cuda_graph: Literal["auto", "never"] = Field(
         default="auto", description="record a whole step of a small batch once"
     )
+    compile: bool = Field(
+        default=False, description="let torch compile the network: a minute at the start, fewer passes over memory"
+    )
     seed: int = Field(default=1, ge=0, le=(1 << 31) - 1, description="of weights, order and mirroring")
     deterministic: bool = Field(
         default=False, description="on a GPU take only kernels whose last bit is always the same; slower"

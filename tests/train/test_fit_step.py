@@ -295,3 +295,30 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         for how in ("kept", "plain")
     }
     assert faults["kept"] < 0.1 * faults["plain"]
+
+
+# a network that torch compiles
+
+
+def test_a_compiled_network_takes_the_same_steps_under_the_same_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_module = nn.Module.compile  # without writing C++, which would take most of a minute here
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compile_module(module, backend="aot_eager"))
+    data = tiny_set(tmp_path / "set", size=32)
+    states = [RunState(small_plan(data, f"run.compile={on}")) for on in ("false", "true")]
+    part = pieces(batch(0), 1)[0]
+    crops_MSSC = torch.randint(
+        0, 256, (BATCH, 32, 32, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
+    losses = [
+        [
+            float(
+                state.trainer.step([Part(crops_MSSC, part.flips_M, part.labels_M % 4)], step, torch.tensor(0.01)).loss
+            )
+            for step in range(3)
+        ]
+        for state in states
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert list(states[0].module.state_dict()) == list(states[1].module.state_dict())

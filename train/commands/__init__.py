@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Final
 
-COMMANDS: Final = ("prepare", "fit", "evaluate", "export", "clean", "invert", "toy")
+COMMANDS: Final = ("prepare", "fit", "evaluate", "export", "clean", "invert", "toy", "bench", "losses")

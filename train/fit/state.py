@@ -51,6 +51,8 @@ class RunState:
         if plan.channels_last:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module = module.to(device)
+        if settings.run.compile:  # in place: names of weights, and so checkpoints, stay what they are
+            self.module.compile()
         self.centres = ClassCentres(
             plan.classes, plan.network.dimensions, settings.loss, plan.ranks, seed=settings.run.seed
         )

@@ -1,0 +1,1 @@
+"""Every loss of the ArcFace paper's table, trained with one budget on one set."""
