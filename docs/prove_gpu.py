@@ -50,7 +50,8 @@ PARTS: Final = (
     Part("matching", "Matching", ("engines", "gpu", "matching"), 0.15),
     Part("streams", "End to end", ("realtime", "bench", "--streams", "1,2,4,8,16,32,64"), 0.25),
 )
-"""In the order of the page. The table of losses is a training run of its own: ``python -m train losses``."""
+"""In the order of the page. The table of losses is a training run of its own, ``python -m train losses``; ``--write``
+takes it from the folder's ``losses/losses.md``."""
 
 
 def main() -> int:
@@ -97,6 +98,9 @@ def write(folder: Path) -> None:
         if found["dry_run"]:
             sys.exit(f"prove_gpu: {file} is of a dry run, whose times say nothing; nothing was written")
         page = with_part(page, found)
+    losses = folder / "losses" / "losses.md"
+    if losses.is_file():
+        page = between(page, "losses", losses.read_text(encoding="utf-8").strip())
     PAGE.write_text(page, encoding="utf-8")
 
 
@@ -106,11 +110,20 @@ def with_part(page: str, found: dict[str, Any]) -> str:
     Raises:
         ValueError: the page has no place for it.
     """
-    begin, end = (f"<!-- {found['part']}:{word} -->" for word in ("begin", "end"))
+    return between(page, found["part"], "\n".join(markdown(found)))
+
+
+def between(page: str, name: str, text: str) -> str:
+    """The page with other text between the two marks of a name.
+
+    Raises:
+        ValueError: it has no such marks.
+    """
+    begin, end = (f"<!-- {name}:{word} -->" for word in ("begin", "end"))
     if begin not in page or end not in page:
-        raise ValueError(f"docs/gpu.md has no place for {found['part']}: write {begin} and {end} into it")
+        raise ValueError(f"docs/gpu.md has no place for {name}: write {begin} and {end} into it")
     before, rest = page.split(begin)
-    return f"{before}{begin}\n" + "\n".join(markdown(found)) + f"\n{end}{rest.split(end)[1]}"
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def markdown(found: dict[str, Any]) -> Iterator[str]:

@@ -58,8 +58,12 @@ def test_a_dry_run_never_reaches_the_page(tmp_path: Path, monkeypatch: pytest.Mo
         prove.write(tmp_path)
     assert page.read_text(encoding="utf-8") == PAGE
     (tmp_path / "matching.json").write_text(json.dumps(found()), encoding="utf-8")
+    (tmp_path / "losses").mkdir()
+    (tmp_path / "losses" / "losses.md").write_text("| loss | accuracy, % |\n", encoding="utf-8")
     prove.write(tmp_path)
-    assert "A GPU" in page.read_text(encoding="utf-8")
+    written = page.read_text(encoding="utf-8")
+    assert "A GPU" in written
+    assert "<!-- losses:begin -->\n| loss | accuracy, % |\n<!-- losses:end -->" in written
 
 
 def test_a_part_without_a_place_is_refused() -> None:
