@@ -67,21 +67,20 @@ class Detections:
     """int64: how many of the places are taken."""
     overflowed_B: torch.Tensor
     """bool: the frame held more than the places do, and what stands in them is not all of it; ``on_host`` gives all."""
-    _maps_BM: torch.Tensor = field(repr=False)
+    _flat_BX: torch.Tensor = field(repr=False)
+    """What ``decoded`` gave: all of these, and the score maps."""
     _from_map: Callable[[NDArray[np.float32]], Found] = field(repr=False)
 
     def on_host(self) -> list[Found]:
         """Boxes and scores of each frame, all of them; waits for the device."""
-        batch = len(self.counts_B)
-        ends_B2 = torch.stack([self.counts_B, self.overflowed_B.long()], dim=1)
-        flat = torch.cat([self.boxes_BK4.flatten(1), self.scores_BK, ends_B2.float()], dim=1).cpu().numpy()
-        boxes_BK4, scores_BK = flat[:, : 4 * PLACES].reshape(batch, PLACES, 4), flat[:, 4 * PLACES : -2]
         found: list[Found] = []
-        for index, (count, overflowed) in enumerate(flat[:, -2:].astype(int)):
+        for index, head in enumerate(self._flat_BX[:, :HEAD].cpu().numpy()):
+            count, overflowed = int(head[-2]), bool(head[-1])
             if overflowed:
-                found.append(self._from_map(self._maps_BM[index].cpu().numpy()))
+                found.append(self._from_map(self._flat_BX[index, HEAD:].cpu().numpy()))
             else:
-                found.append((boxes_BK4[index, :count].copy(), scores_BK[index, :count].copy()))
+                boxes_K4, scores_K = head[: 4 * PLACES].reshape(PLACES, 4), head[4 * PLACES : 5 * PLACES]
+                found.append((boxes_K4[:count].copy(), scores_K[:count].copy()))
         return found
 
 
@@ -185,7 +184,7 @@ class DeviceDetector:
         The memory is free again: whoever filled it before has waited for what became of it.
         """
         if self._device.type != "cuda":
-            return torch.from_numpy(np.stack(frames))
+            return torch.from_numpy(np.stack(list(frames)))
         shape = (len(frames), *frames[0].shape)
         size = math.prod(shape)
         if self._staged is None or self._staged.numel() < size:
@@ -207,7 +206,7 @@ class DeviceDetector:
             scores_BK=flat_BX[:, 4 * PLACES : 5 * PLACES],
             counts_B=flat_BX[:, HEAD - 2].long(),
             overflowed_B=flat_BX[:, HEAD - 1] > 0,
-            _maps_BM=flat_BX[:, HEAD:],
+            _flat_BX=flat_BX,
             _from_map=from_map,
         )
 

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engines.benchmark.macs import count_macs
+from engines.benchmark.macs import count_macs, layers
 from engines.dlib.detector import CnnDetector, Float32, Found
 from engines.dlib.detector_graph import detector_graph
 from engines.dlib.networks import read_mmod
 from engines.dlib.pyramid import layout
+from engines.dlib.widened import STEP
 from engines.errors import EngineError, first_line
 from engines.gpu.detector import DeviceDetector
 from engines.models import CNN_DETECTOR, find_weights
-from engines.proofs.clock import device_times, host_times, matmul_flop_s
+from engines.proofs.clock import copy_bytes_s, device_times, host_times, matmul_flop_s
 from engines.proofs.dlib_descriptor import prove_descriptor
 from engines.proofs.dlib_stages import prove_stages
 from engines.proofs.record import Proof, Table
@@ -56,6 +57,7 @@ def prove(proof: Proof, device: torch.device) -> None:
     """What matters most first: boxes, fp16 in every size, the other precisions, the descriptor, and stages."""
     sizes, batches = (DRY_SIZES, DRY_BATCHES) if proof.dry_run else (SIZES, BATCHES)
     rates = _ceilings(proof, device)
+    _floors(proof, sizes, rates)
     shown = {size: scenes(*size, 2 if proof.dry_run else COMPARED) for size in sizes}
     _boxes(proof, device, shown)
     table = _speed_table(proof)
@@ -73,7 +75,36 @@ def _ceilings(proof: Proof, device: torch.device) -> dict[str, float]:
     for precision in PRECISIONS:
         rates[precision] = matmul_flop_s(device, DTYPES[precision])
         proof.row(table, f"matrix products, {precision}", rates[precision] / 1e12, "TFLOP/s")
+    rates["copy"] = copy_bytes_s(device)
+    proof.row(table, "copy within the device, read and written", rates["copy"] / 1e9, "GB/s")
     return rates
+
+
+def _floors(proof: Proof, sizes: Sequence[tuple[int, int]], rates: dict[str, float]) -> None:
+    """Time that no version can be below."""
+    table = proof.table(
+        "floors",
+        "Floor of one frame in a large batch, fp16",
+        (
+            *("frame", "canvas Mpixel", "GFLOP", "MB of levels", "MB of maps"),
+            *("us by products", "us by bytes of levels", "us by bytes of maps"),
+        ),
+        note="levels: each written in float32, read for the next one and drawn, on a canvas of 8 channels; "
+        "maps: those of each convolution read and written once; at the rates above",
+    )
+    network = read_mmod(find_weights(*CNN_DETECTOR)).network
+    for width, height in sizes:
+        pyramid = layout(width, height)
+        found = layers(detector_graph(network, pyramid))
+        assert found is not None
+        flop, of_maps = 2.0 * sum(layer.macs for layer in found), 2.0 * sum(layer.values for layer in found)
+        levels = sum(tile.width * tile.height for tile in pyramid.tiles)
+        of_levels = 3.0 * width * height + levels * 3 * 4 * 3 + pyramid.width * pyramid.height * STEP * 2
+        proof.row(
+            table,
+            *(f"{width}x{height}", pyramid.width * pyramid.height / 1e6, flop / 1e9, of_levels / 1e6, of_maps / 1e6),
+            *(1e6 * flop / rates["fp16"], 1e6 * of_levels / rates["copy"], 1e6 * of_maps / rates["copy"]),
+        )
 
 
 def _boxes(proof: Proof, device: torch.device, shown: dict[tuple[int, int], Frames]) -> None:
@@ -88,7 +119,7 @@ def _boxes(proof: Proof, device: torch.device, shown: dict[tuple[int, int], Fram
                 "frames",
                 "boxes there",
                 "boxes here",
-                "identical",
+                "identical frames",
                 "matched there",
                 "matched here",
             ),
