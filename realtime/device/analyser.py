@@ -68,6 +68,8 @@ class Seen:
     points_NP2: NDArray[np.float64]
     embeddings_ND: NDArray[np.float32]
     matches: Matches
+    crops_NSS3: NDArray[np.uint8] | None = None
+    """Aligned faces, where they were asked for."""
 
     def names(self, references: References, threshold: float, margin: float = 0.0) -> list[str | None]:
         """The person of each face: nearer than ``threshold``, and by ``margin`` nearer than anybody else."""
@@ -127,11 +129,12 @@ class DeviceAnalyser:
                 self._embedder.on_device(torch.zeros(size, side, side, 3, dtype=torch.uint8, device=self.device))
 
     @torch.no_grad()
-    def analyse(self, pictures: Pictures, grey_BHW: Tensor | None = None) -> list[Seen]:
+    def analyse(self, pictures: Pictures, grey_BHW: Tensor | None = None, *, crops: bool = False) -> list[Seen]:
         """
         Args:
             pictures: frames of one size, uint8 RGB; those in pinned memory are not waited for.
             grey_BHW: uint8 luma where the decoder gave it; else it is made from RGB as everywhere else.
+            crops: bring the aligned faces to the host, too.
 
         Returns:
             One record a frame, in their order.
@@ -141,7 +144,7 @@ class DeviceAnalyser:
             EngineError: the device failed.
         """
         with self._on_stream():
-            return self._analyse(pictures, grey_BHW)
+            return self._analyse(pictures, grey_BHW, crops)
 
     @contextlib.contextmanager
     def _on_stream(self) -> Iterator[None]:
@@ -153,7 +156,7 @@ class DeviceAnalyser:
             with torch.cuda.stream(self._stream):
                 yield
 
-    def _analyse(self, pictures: Pictures, grey_BHW: Tensor | None) -> list[Seen]:
+    def _analyse(self, pictures: Pictures, grey_BHW: Tensor | None, crops: bool) -> list[Seen]:
         stages = self.stages
         stages.begin()
         rgb_BHW3 = on_device(pictures, self.device)
@@ -167,7 +170,7 @@ class DeviceAnalyser:
         frames_N = torch.from_numpy(np.repeat(np.arange(len(faces)), counts)).to(self.device, non_blocking=True)
         if not sum(counts):
             stages.read()
-            return [self._nothing() for _ in faces]
+            return [self._nothing(crops) for _ in faces]
         points_NP2 = self._landmarker.points(grey_BHW, boxes_N4, frames_N)
         matrices_N23 = self._aligner.matrices(points_NP2)
         steps_N = self._aligner.steps(matrices_N23)
@@ -181,9 +184,10 @@ class DeviceAnalyser:
         stages.end("matching")
         packed = [points_NP2.flatten(1).float(), persons_N2.float(), distances_N2, embeddings_ND]
         host_NV = torch.cat(packed, dim=1).cpu().numpy()
+        shown_NSS3 = crops_NSS3.cpu().numpy() if crops else None
         stages.end("results")
         stages.read()
-        return self._records(faces, counts, host_NV)
+        return self._records(faces, counts, host_NV, shown_NSS3)
 
     def _match(self, embeddings_ND: Tensor) -> tuple[Tensor, Tensor]:
         if self._few is not None:
@@ -193,11 +197,18 @@ class DeviceAnalyser:
         distances_N2 = torch.from_numpy(np.stack([found.distances_N, found.second_distances_N], axis=1))
         return persons_N2.to(self.device), distances_N2.to(self.device)
 
-    def _records(self, faces: list[Boxes], counts: list[int], host_NV: NDArray[np.float32]) -> list[Seen]:
+    def _records(
+        self,
+        faces: list[Boxes],
+        counts: list[int],
+        host_NV: NDArray[np.float32],
+        crops_NSS3: NDArray[np.uint8] | None = None,
+    ) -> list[Seen]:
         numbers = 2 * self._landmarker.count
         seen, row = [], 0
         for (boxes_N4, scores_N), count in zip(faces, counts, strict=True):
             own = host_NV[row : row + count]
+            crops = None if crops_NSS3 is None else crops_NSS3[row : row + count]
             row += count
             persons_N2 = own[:, numbers : numbers + 2].astype(np.int64)
             seen.append(
@@ -212,12 +223,15 @@ class DeviceAnalyser:
                         second_persons_N=persons_N2[:, 1],
                         second_distances_N=own[:, numbers + 3],
                     ),
+                    crops_NSS3=crops,
                 )
             )
         return seen
 
-    def _nothing(self) -> Seen:
+    def _nothing(self, crops: bool) -> Seen:
         dimensions = self._references.embeddings_MD.shape[1]
         width = 2 * self._landmarker.count + 4 + dimensions
         none = (np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=np.float32))
-        return self._records([none], [0], np.empty((0, width), dtype=np.float32))[0]
+        side = self._aligner.size
+        no_crops = np.empty((0, side, side, 3), dtype=np.uint8) if crops else None
+        return self._records([none], [0], np.empty((0, width), dtype=np.float32), no_crops)[0]

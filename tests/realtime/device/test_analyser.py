@@ -16,6 +16,7 @@ from realtime.capture.demo import DEMO_NAME, demo_photo
 from realtime.device.analyser import STAGES, Boxes, DeviceAnalyser, Seen
 from realtime.device.matching import DeviceReferences
 from realtime.device.opening import open_device_analyser
+from realtime.faces.alignment import align
 from realtime.people.matching import References, match
 from tests.pretended_gpu import pretended_gpu
 
@@ -155,3 +156,16 @@ def test_matching_waits_for_nothing() -> None:
         made._rows_M = torch.empty(5, dtype=torch.int64, device=device)
         persons_N2, distances_N2 = made.match(torch.empty(4, 8, device=device))
     assert (persons_N2.device, distances_N2.device) == (device, device)
+
+
+def test_crops_come_to_the_host_where_they_are_asked_for() -> None:
+    assert analyser().analyse(frames())[0].crops_NSS3 is None
+    first, nobody, _ = analyser().analyse(frames(), crops=True)
+    assert first.crops_NSS3 is not None
+    assert nobody.crops_NSS3 is not None
+    assert nobody.crops_NSS3.shape == (0, 150, 150, 3)
+    (alone,) = analyser().analyse(frames()[1:2], crops=True)
+    assert alone.crops_NSS3 is not None
+    assert alone.crops_NSS3.shape == (0, 150, 150, 3)
+    expected = align(frames()[0], first.points_NP2[0], "dlib_chip_150")
+    assert np.abs(first.crops_NSS3[0].astype(int) - expected).max() <= 1
