@@ -89,7 +89,7 @@ def suppressed(boxes_BC4: torch.Tensor, there_BC: torch.Tensor, rules: Rules) ->
     As ``engines.dlib.detector.suppress``: the greedy choice is the one that agrees with itself, and it is approached
     from all boxes in rounds. Where the last round changed nothing it has been reached.
     """
-    hidden_BCC = overlapping(boxes_BC4.double(), rules).tril(-1) & there_BC[:, None]
+    hidden_BCC = overlapping(boxes_BC4, rules).tril(-1) & there_BC[:, None]
     kept_BC = before_BC = there_BC
     for _ in range(ROUNDS):
         before_BC, kept_BC = kept_BC, there_BC & ~(hidden_BCC & kept_BC[:, None]).any(dim=2)
@@ -97,16 +97,23 @@ def suppressed(boxes_BC4: torch.Tensor, there_BC: torch.Tensor, rules: Rules) ->
 
 
 def overlapping(boxes_BC4: torch.Tensor, rules: Rules) -> torch.Tensor:
-    """(B, C, C): whether two boxes are too near for both to stay. float64, as on the host."""
-    one_BC14, other_B1C4 = boxes_BC4[:, :, None], boxes_BC4[:, None]
-    low, high = torch.maximum(one_BC14, other_B1C4), torch.minimum(one_BC14, other_B1C4)
-    inner_BCC = _area(low[..., :2], high[..., 2:])
-    outer_BCC = _area(high[..., :2], low[..., 2:])
-    area_BC = _area(boxes_BC4[..., :2], boxes_BC4[..., 2:])
+    """(B, C, C): whether two boxes are too near for both to stay.
+
+    Sides are whole numbers, exact in float32; areas and their ratios are float64, as on the host.
+    """
+    wide_BCC, wide_around_BCC = _spans(boxes_BC4[..., 0], boxes_BC4[..., 2])
+    high_BCC, high_around_BCC = _spans(boxes_BC4[..., 1], boxes_BC4[..., 3])
+    inner_BCC = wide_BCC.double().mul_(high_BCC)
+    outer_BCC = wide_around_BCC.double().mul_(high_around_BCC)
+    sides_BC2 = (boxes_BC4[..., 2:] - boxes_BC4[..., :2]).double()
+    area_BC = sides_BC2[..., 0] * sides_BC2[..., 1]
     smaller_BCC = torch.minimum(area_BC[:, :, None], area_BC[:, None])
-    return (inner_BCC / outer_BCC > rules.nms_iou) | (inner_BCC / smaller_BCC > rules.nms_covered)
+    return (inner_BCC / outer_BCC > rules.nms_iou) | (inner_BCC.div_(smaller_BCC) > rules.nms_covered)
 
 
-def _area(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    sides = (high - low).clamp(min=0)
-    return sides[..., 0] * sides[..., 1]
+def _spans(low_BC: torch.Tensor, high_BC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, C, C) twice, along one axis: what two boxes share, and what encloses both."""
+    low_BC1, high_BC1, low_B1C, high_B1C = low_BC[:, :, None], high_BC[:, :, None], low_BC[:, None], high_BC[:, None]
+    shared = torch.minimum(high_BC1, high_B1C).sub_(torch.maximum(low_BC1, low_B1C)).clamp_(min=0)
+    around = torch.maximum(high_BC1, high_B1C).sub_(torch.minimum(low_BC1, low_B1C))
+    return shared, around

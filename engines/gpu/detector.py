@@ -26,7 +26,7 @@ from engines.dlib.networks import read_mmod
 from engines.dlib.pyramid import Pyramid, layout
 from engines.dlib.widened import STEP, detector_module
 from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory, first_line
-from engines.gpu.buckets import BucketedSession, Compute, bucket_for, host_buffer, plain
+from engines.gpu.buckets import BucketedSession, Compute, bucket_for, cuda_graph, host_buffer, plain
 from engines.gpu.candidates import WAYS
 from engines.gpu.cuda_errors import translated
 from engines.gpu.decoding import HEAD, PLACES, Rules, decoded
@@ -130,6 +130,8 @@ class DeviceDetector:
         self._least_set = 0.0
         self._sized: OrderedDict[tuple[int, int], _Sized] = OrderedDict()
         self._staged: torch.Tensor | None = None
+        self.recordable = True
+        """False once a GPU refused to record a graph, and computes call by call since."""
 
     @property
     def way(self) -> str:
@@ -274,8 +276,19 @@ class DeviceDetector:
             image_shape=(first.height, first.width, 3),
             device=self._device,
             sizes=sized.sizes,
-            record=plain if sized.calls < RECORDED_FROM else None,
+            record=self._recorded if sized.calls >= RECORDED_FROM and self._device.type == "cuda" else plain,
         )
+
+    def _recorded(self, compute: Compute, images: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """A graph, or call by call where something in the computation cannot be recorded."""
+        try:
+            return cuda_graph(compute, images)
+        except RuntimeError as err:
+            if not unrecordable(err):
+                raise
+            _log.warning("%s: goes on without a recorded graph: %s", self._path, first_line(err))
+        self.recordable = False
+        return plain(compute, images)
 
     def _compute(self, pyramid: Pyramid) -> Compute:
         module = detector_module(self._detector.network, pyramid, self._dtype, str(self._path))
@@ -303,6 +316,18 @@ class DeviceDetector:
         if sized.session is not None:
             with contextlib.suppress(EngineError):
                 sized.session.close()
+
+
+def unrecordable(err: BaseException) -> bool:
+    """Whether an error of recording is of what was recorded, and memory was not what was missing."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = err
+    while cause is not None:
+        causes.append(cause)
+        cause = cause.__context__
+    if any(isinstance(translated(str(one), "", _RUNTIME), OutOfDeviceMemory) for one in causes):
+        return False
+    return any("captur" in str(one).lower() for one in causes)
 
 
 def map_size(pyramid: Pyramid) -> tuple[int, int]:

@@ -248,9 +248,10 @@ def _speeds(
             proof.skip(what, first_line(err))
             continue
         there, (whole, slow) = times
+        way = detector.way if detector.recordable else f"{detector.way}, not recorded"
         proof.row(
             table,
-            *(f"{width}x{height}", precision, detector.way, batch, flop / 1e9, there / batch, 1e3 * batch / there),
+            *(f"{width}x{height}", precision, way, batch, flop / 1e9, there / batch, 1e3 * batch / there),
             100 * flop * batch / (there / 1e3) / rate,
             *(whole, slow, whole / batch, 1e3 * batch / whole, _mib(device)),
         )

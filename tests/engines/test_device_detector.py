@@ -212,6 +212,35 @@ def test_on_a_gpu_frames_of_one_size_go_together(monkeypatch: pytest.MonkeyPatch
     detector.close()
 
 
+@pytest.mark.parametrize(
+    ("message", "goes_on"),
+    [
+        ("CUDA error: operation not permitted when stream is capturing", True),
+        ("CUDA out of memory", False),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_what_cannot_be_recorded_is_computed_call_by_call(
+    monkeypatch: pytest.MonkeyPatch, message: str, goes_on: bool
+) -> None:
+    def refused(compute: Any, images: torch.Tensor) -> Any:
+        try:
+            raise RuntimeError(message)
+        except RuntimeError as err:
+            if "out of memory" in message:  # ending the recording fails too
+                raise RuntimeError("CUDA error: the capture was invalidated") from err
+            raise
+
+    monkeypatch.setattr("engines.gpu.detector.cuda_graph", refused)
+    detector, images = DeviceDetector(CPU), torch.ones(2)
+    if goes_on:
+        assert detector._recorded(lambda x: x + 1, images)().tolist() == [2, 2]
+    else:
+        with pytest.raises(RuntimeError):
+            detector._recorded(lambda x: x + 1, images)
+    assert detector.recordable is not goes_on
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_a_gpu_finds_what_the_processor_finds(precision: str, on_host: CnnDetector, astronaut: Any) -> None:
@@ -225,6 +254,7 @@ def test_a_gpu_finds_what_the_processor_finds(precision: str, on_host: CnnDetect
         for boxes, scores in detector.detect_on_host([frame] * batch):
             assert np.abs(boxes - expected).max() <= (0 if precision == "fp32" else 20)
             assert np.allclose(scores, confidences, atol=1e-3 if precision == "fp32" else 0.03)
+    assert detector.recordable
     assert [len(boxes) for boxes, _ in detector.detect_on_host([frame] * 2, min_score=3.0)] == [0, 0]
     on_device = torch.from_numpy(frame).cuda()[None]
     assert detector.detect(on_device, min_score=-4.0).overflowed_B.tolist() == [True]
