@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-
-from engines.errors import EngineError
 
 PARTS: Final = {
     "embedding": "engines.proofs.embedding",
@@ -40,21 +37,16 @@ def gpu_command(
     """
     if part not in PARTS:
         raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}", param_hint="PART")
-    from engines.proofs.clock import device_name, device_of
-    from engines.proofs.record import Proof
+    from engines.proofs.starting import begin
 
-    device = device_of()
-    if device.type == "cpu" and not dry_run:
-        raise EngineError("torch sees no NVIDIA GPU; see that everything runs with --dry-run, or look at `nvidia-smi`")
     module = importlib.import_module(PARTS[part])
-    proof = Proof(
+    proof, device = begin(
         part,
         module.TITLE,
+        "python -m engines",
         path=json_file,
-        command=shlex.join(["python", "-m", "engines", *sys.argv[1:]]),
-        device=device_name(device),
         dry_run=dry_run,
-        seconds=60 * minutes,
+        minutes=minutes,
         told=lambda line: print(line, file=sys.stderr, flush=True),
     )
     module.prove(proof, device)

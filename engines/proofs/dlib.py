@@ -6,7 +6,6 @@ batch and precision, where the detector's time goes; the descriptor's cosines an
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Sequence
 from typing import Final
@@ -24,7 +23,7 @@ from engines.dlib.widened import STEP
 from engines.errors import EngineError, first_line
 from engines.gpu.detector import RECORDED_FROM, DeviceDetector
 from engines.models import CNN_DETECTOR, find_weights
-from engines.proofs.clock import copy_bytes_s, device_times, host_times, matmul_flop_s
+from engines.proofs.clock import copy_bytes_s, device_times, forget_memory, host_times, matmul_flop_s
 from engines.proofs.dlib_descriptor import prove_descriptor
 from engines.proofs.dlib_stages import prove_stages
 from engines.proofs.record import Proof, Table
@@ -140,7 +139,7 @@ def _boxes(proof: Proof, device: torch.device, shown: dict[tuple[int, int], Fram
                 proof.skip(f"boxes of {name} in {precision}", first_line(err))
                 continue
             finally:
-                _free()
+                forget_memory()
             _hold(proof, table, name, precision, expected, found, overflowed)
     reference.close()
 
@@ -257,7 +256,7 @@ def _speeds(
             *(whole, slow, whole / batch, 1e3 * batch / whole, _mib(device)),
         )
     detector.close()
-    _free()
+    forget_memory()
 
 
 def _timed(
@@ -281,9 +280,3 @@ def detector_macs(width: int, height: int) -> int:
 
 def _mib(device: torch.device) -> float | None:
     return torch.cuda.memory_reserved(device) / 2**20 if device.type == "cuda" else None
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

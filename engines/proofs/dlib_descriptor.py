@@ -5,7 +5,6 @@ Enters: a device and its rates of matrix products. Leaves: tables and checks of 
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 from typing import Final
@@ -23,7 +22,7 @@ from engines.gpu.candidates import Candidates
 from engines.graphs.folding import fold_bytes
 from engines.graphs.torch_graph import to_torch
 from engines.parity import cosines, drawn_faces
-from engines.proofs.clock import Times, device_times, host_times
+from engines.proofs.clock import Times, device_times, forget_memory, host_times
 from engines.proofs.record import Proof, Table
 from engines.runtimes import onnxruntime as reference
 from engines.store import default_model
@@ -75,7 +74,7 @@ def prove_descriptor(proof: Proof, device: torch.device, rates: dict[str, float]
             _as_it_is(proof, table, module, precision, device, faces, expected, 2.0 * macs / rates[precision])
         except (EngineError, RuntimeError) as err:
             proof.skip(f"descriptor in {precision}, torch as it is", first_line(err))
-        _free()
+        forget_memory()
 
 
 def _quickest(proof: Proof, candidates: Candidates, precision: str, device: torch.device) -> str | None:
@@ -92,7 +91,7 @@ def _quickest(proof: Proof, candidates: Candidates, precision: str, device: torc
             session.close()
         except (EngineError, RuntimeError) as err:
             proof.skip(f"descriptor in {precision}, {way}", first_line(err))
-        _free()
+        forget_memory()
     return min(times, key=lambda way: times[way]) if times else None
 
 
@@ -182,9 +181,3 @@ def _device(call: Callable[[], object], device: torch.device, proof: Proof) -> T
 
 def _worst(found: NDArray[np.float32], expected: NDArray[np.float32], batch: int) -> float:
     return float(cosines(found, expected[np.arange(batch) % len(expected)]).min())
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -6,7 +6,6 @@ boxes, each recorded as a graph of its own; each way.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from typing import Final
 
@@ -19,11 +18,11 @@ from torch.nn import functional
 from engines.dlib.networks import read_mmod
 from engines.dlib.pyramid import layout
 from engines.dlib.widened import detector_module
-from engines.errors import EngineError, first_line
 from engines.gpu.buckets import Compute, cuda_graph, plain
 from engines.gpu.candidates import WAYS
 from engines.gpu.detector import DeviceDetector
 from engines.models import CNN_DETECTOR, find_weights
+from engines.proofs.attempts import attempt
 from engines.proofs.clock import device_times
 from engines.proofs.record import Proof
 
@@ -45,7 +44,11 @@ def prove_stages(proof: Proof, device: torch.device, frames: Frames) -> None:
     )
     for way in TRIED:
         if proof.has_time(f"way {way}", 0 if proof.dry_run else 20):
-            _try(proof, f"way {way}", lambda: proof.row(ways, way, *_way(way, device, frames, batches, proof.dry_run)))  # noqa: B023
+            attempt(
+                proof,
+                f"way {way}",
+                lambda: proof.row(ways, way, *_way(way, device, frames, batches, proof.dry_run)),  # noqa: B023
+            )
     stages = proof.table(
         "stages",
         f"Detector, {width}x{height}, fp16: time of the device up to here",
@@ -54,21 +57,11 @@ def prove_stages(proof: Proof, device: torch.device, frames: Frames) -> None:
     )
     for stage in ("canvas", "scores", "boxes"):
         if proof.has_time(f"stage {stage}", 0 if proof.dry_run else 20):
-            _try(
+            attempt(
                 proof,
                 f"stage {stage}",
                 lambda: proof.row(stages, stage, *_stage(stage, device, frames, batches, proof.dry_run)),  # noqa: B023
             )
-
-
-def _try(proof: Proof, what: str, run: Callable[[], object]) -> None:
-    try:
-        run()
-    except (EngineError, RuntimeError, ImportError) as err:
-        proof.skip(what, first_line(err))
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _way(way: str, device: torch.device, frames: Frames, batches: tuple[int, ...], dry_run: bool) -> list[float]:

@@ -6,7 +6,6 @@ each way of making the kernels, every batch, and what people write themselves, a
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from engines.graphs.folding import fold_bytes
 from engines.networks import NETWORKS, Network
 from engines.networks.model_files import random_model
 from engines.parity import cosines, drawn_faces
-from engines.proofs.clock import Times, copy_bytes_s, device_times, host_times, matmul_flop_s
+from engines.proofs.clock import Times, copy_bytes_s, device_times, forget_memory, host_times, matmul_flop_s
 from engines.proofs.embedding_peers import peers
 from engines.proofs.record import Proof, Table
 from engines.runtimes import onnxruntime as reference
@@ -229,7 +228,7 @@ def _fastest(
             proof.skip(f"way {way} in {precision}", first_line(err))
             continue
         finally:
-            _free()
+            forget_memory()
         session.close()
         proof.row(table, precision, way, *medians, *[None] * (len(TRIED) - len(medians)), worst)
         name = f"{precision}, {way}: every face as the processor embeds it"
@@ -273,9 +272,3 @@ def _device(session: BucketedSession, size: int, device: torch.device, seconds: 
 
 def _mib(device: torch.device) -> float | None:
     return torch.cuda.memory_reserved(device) / 2**20 if device.type == "cuda" else None
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -5,7 +5,6 @@ Enters: a network and our own times by batch. Leaves: rows of a ``Proof``'s tabl
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
@@ -18,7 +17,7 @@ from torch import nn
 from engines.errors import EngineError, first_line
 from engines.export import ModelFile
 from engines.networks import Network, build
-from engines.proofs.clock import host_times
+from engines.proofs.clock import forget_memory, host_times
 from engines.proofs.record import Proof, Table
 from engines.runtimes import onnxruntime_cuda
 
@@ -50,7 +49,7 @@ def peers(
                         _time(proof, table, name, embed, faces[np.arange(batch) % len(faces)], device, ours[batch])
         except (EngineError, RuntimeError, ImportError) as err:
             proof.skip(name, first_line(err))
-        _free()
+        forget_memory()
     _onnxruntime(proof, table, model, device, faces, ours)
 
 
@@ -128,9 +127,3 @@ def _onnxruntime(
         session.close()
     except (EngineError, RuntimeError) as err:
         proof.skip(name, first_line(err))
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

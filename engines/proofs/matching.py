@@ -6,7 +6,6 @@ with one mate planted for each probe; strangers of that many make the task as ha
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engines.errors import first_line
+from engines.proofs.attempts import attempt
 from engines.proofs.clock import copy_bytes_s, device_times, host_times
 from engines.proofs.record import Proof, Table
 from engines.search import Rows, Search
@@ -71,7 +70,7 @@ def prove(proof: Proof, device: torch.device) -> None:
     for size in DRY_SIZES if proof.dry_run else SIZES:
         for kind in ("int8", "fp16"):
             if proof.has_time(f"{size:,} rows, {kind}", 0 if proof.dry_run else 20):
-                _guarded(proof, f"{size:,} rows, {kind}", lambda: _one(proof, tables, device, copy_s, size, kind))  # noqa: B023
+                attempt(proof, f"{size:,} rows, {kind}", lambda: _one(proof, tables, device, copy_s, size, kind))  # noqa: B023
 
 
 def _one(proof: Proof, tables: _Tables, device: torch.device, copy_s: float, size: int, kind: Kind) -> None:
@@ -219,21 +218,10 @@ def _beside(proof: Proof, table: Table, rows: Rows, probes_ND: Tensor, ours: dic
                 times = host_times(call, device, seconds=0.05 if proof.dry_run else 0.5, least=5)
                 proof.row(table, rows.count, name, count, times.p50_ms, times.p50_ms / 1e3 / ours[count])
 
-            _guarded(proof, f"{name} product and topk, {rows.count:,} rows, {count} probes", one)
+            attempt(proof, f"{name} product and topk, {rows.count:,} rows, {count} probes", one)
 
 
 def _read_bytes_s(device: torch.device) -> float:
     size = 1 << (32 if device.type == "cuda" else 24)
     values = torch.ones(size // 4, device=device)
     return size / (device_times(values.sum, device, seconds=0.2).p50_ms / 1e3)
-
-
-def _guarded(proof: Proof, what: str, run: Callable[[], None]) -> None:
-    """What does not fit or does not run is noted, and the rest goes on."""
-    try:
-        run()
-    except (RuntimeError, NotImplementedError) as err:
-        proof.skip(what, first_line(err))
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

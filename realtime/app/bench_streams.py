@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
 import typer
 
-from realtime.errors import EngineError, RealtimeError
+from realtime.errors import RealtimeError
 from realtime.records import RGB_HW3
 
 Photos = list[tuple[str, Path]]
@@ -33,24 +32,19 @@ def streams_command(
     counts, sizes = _counts(streams), _sizes(size)
     if photos and clip is None:
         raise typer.BadParameter("photos are of people in a clip: add --clip FILE", param_hint="--photo")
-    from engines.proofs.clock import device_name, device_of
-    from engines.proofs.record import Proof
+    from engines.proofs.starting import begin
     from realtime.benchmark.streams import TITLE, Wishes, prove
 
-    device = device_of()
-    if device.type == "cpu" and not dry_run:
-        raise EngineError("torch sees no NVIDIA GPU; see that everything runs with --dry-run, or look at `nvidia-smi`")
-    frames, people = _material(clip, photos, dry_run)
-    proof = Proof(
+    proof, device = begin(
         "streams",
         TITLE,
+        "realtime",
         path=json_file,
-        command=shlex.join(["realtime", *sys.argv[1:]]),
-        device=device_name(device),
         dry_run=dry_run,
-        seconds=60 * minutes,
+        minutes=minutes,
         told=lambda line: print(line, file=sys.stderr, flush=True),
     )
+    frames, people = _material(clip, photos, dry_run)
     prove(
         proof,
         device,

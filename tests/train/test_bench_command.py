@@ -99,5 +99,5 @@ def test_without_a_gpu_it_says_what_to_do(capfd: pytest.CaptureFixture[str], mon
     monkeypatch.setattr("sys.argv", ["train", "bench"])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 2
+    assert ended.value.code == 1
     assert "--dry-run" in capfd.readouterr().err

@@ -6,7 +6,6 @@ beside the ceiling of the device's matrix products, and where the time of a step
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ from typing import Any, Final
 
 import torch
 
-from engines.errors import EngineError, first_line
+from engines.errors import first_line
 from engines.networks import NETWORKS, Network
-from engines.proofs.clock import copy_bytes_s, matmul_flop_s, wait_for
+from engines.proofs import attempts
+from engines.proofs.attempts import attempt
+from engines.proofs.clock import copy_bytes_s, forget_memory, matmul_flop_s, wait_for
 from engines.proofs.record import Proof, Table
 from train.benchmark.ours import made_up, our_step
 from train.benchmark.plain import Step, plain_step
@@ -42,7 +43,7 @@ CLOSE: Final = {"fp32": 1e-4, "bf16": 3e-2}
 
 SMALL: Final = Network(name="small", family="iresnet", blocks=(1, 1, 1, 1), width=8, dimensions=32, input_size=32)
 
-FAILURES: Final = (RuntimeError, EngineError, TrainError, NotImplementedError, ImportError)
+FAILURES: Final = (*attempts.FAILURES, TrainError)
 """What keeps one loop from running here: memory, a compiler, a kernel that is not there."""
 
 
@@ -104,7 +105,7 @@ def prove(proof: Proof, device: torch.device) -> None:
                     found[loop.name, batch] = images_s
     _targets(proof, found)
     if proof.has_time("where the time goes", 0 if proof.dry_run else 20):
-        _guarded(proof, "where the time goes", lambda: _profile(proof, network, device))
+        attempt(proof, "where the time goes", lambda: _profile(proof, network, device), failures=FAILURES)
 
 
 def _batches(loop: Loop, dry_run: bool) -> tuple[int, ...]:
@@ -191,7 +192,7 @@ def _same_losses(proof: Proof, device: torch.device) -> None:
                         f"off by {worst:.1e}, {limit:g} allowed",
                     )
 
-                _guarded(proof, f"losses of {name} in {precision}{way}", compare)
+                attempt(proof, f"losses of {name} in {precision}{way}", compare, failures=FAILURES)
 
 
 def losses(step: Step, network: Network, batch: int, steps: int, device: torch.device) -> list[float]:
@@ -234,15 +235,7 @@ def _own_us(event: Any, device: torch.device) -> float:
     return float(getattr(event, "self_device_time_total", 0.0)) if on_device else 0.0
 
 
-def _guarded(proof: Proof, what: str, run: Callable[[], None]) -> None:
-    try:
-        run()
-    except FAILURES as err:
-        proof.skip(what, first_line(err))
-
-
 def _forget(device: torch.device) -> None:
-    gc.collect()
+    forget_memory()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

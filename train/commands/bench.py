@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from train.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
@@ -30,21 +27,16 @@ def bench(
     Exit code 1 if a loss differs by more than its precision may, or a speed that has to be reached is not. Nothing else
     should use the GPU meanwhile.
     """
-    from engines.proofs.clock import device_name, device_of
-    from engines.proofs.record import Proof
+    from engines.proofs.starting import begin
     from train.benchmark.run import TITLE, prove
 
-    device = device_of()
-    if device.type == "cpu" and not dry_run:
-        raise ConfigError("torch sees no NVIDIA GPU; see that everything runs with --dry-run, or look at `nvidia-smi`")
-    proof = Proof(
+    proof, device = begin(
         "training",
         TITLE,
+        "python -m train",
         path=json_file,
-        command=shlex.join(["python", "-m", "train", *sys.argv[1:]]),
-        device=device_name(device),
         dry_run=dry_run,
-        seconds=60 * minutes,
+        minutes=minutes,
         told=lambda line: print(line, file=sys.stderr, flush=True),
     )
     prove(proof, device)
