@@ -59,7 +59,7 @@ def main() -> int:
     if options.write is not None:
         write(options.write)
         return 0
-    names = options.parts.split(",")
+    names = [name.strip() for name in options.parts.split(",")]
     if unknown := set(names) - {part.name for part in PARTS}:
         sys.exit(f"prove_gpu: no part is called {', '.join(sorted(unknown))}; known are {_known()}")
     chosen = [part for part in PARTS if part.name in names]

@@ -91,6 +91,16 @@ def test_a_part_that_fails_or_hangs_does_not_stop_the_others(
     assert "second: exit code 1" in out
 
 
+def test_all_parts_run_where_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prove = script("prove_gpu")
+    ran: list[tuple[str, float]] = []
+    monkeypatch.setattr(prove, "run", lambda part, options, minutes: ran.append((part.name, minutes)) or 0)
+    monkeypatch.setattr("sys.argv", ["prove_gpu", "--dry-run", "--minutes", "10", "--output", str(tmp_path)])
+    assert prove.main() == 0
+    assert [name for name, _ in ran] == [part.name for part in prove.PARTS]
+    assert sum(minutes for _, minutes in ran) == pytest.approx(10)
+
+
 def test_an_unknown_part_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["prove_gpu", "--parts", "embeding"])
     with pytest.raises(SystemExit, match="embedding, training"):
