@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -25,6 +26,9 @@ PAGE: Final = ROOT / "docs" / "gpu.md"
 sys.path.insert(0, str(ROOT))
 
 from engines.proofs.record import shown  # noqa: E402 - found beside this script where the package is not installed
+
+_PLACE: Final = re.compile(r"(?<![\w.])/(?:[^\s/:;,]+/)+([^\s/:;,]+)")
+"""A file of the machine at hand: its name is enough for a page."""
 
 GRACE_S: Final = 60.0
 """What a part may take beyond its time, for its start and its last table; then it is stopped."""
@@ -146,7 +150,9 @@ def markdown(found: dict[str, Any]) -> Iterator[str]:
         )
     if found["untried"]:
         yield ""
-        yield from (f"- not run: {one['what']}: {one['why']}" for one in found["untried"])
+        for one in found["untried"]:
+            why = _PLACE.sub(r"\1", one["why"])
+            yield f"- not run: {one['what']}: {why}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ def found(*, dry_run: bool = False, part: str = "matching") -> dict[str, Any]:
     proof.check("recall", True, "1.0 of 1.0")
     proof.check("speed", False, "2.0 of 1.35")
     proof.skip("50 million | fp16", "memory ran out")
+    proof.skip("a file", "/a/b-c/some model.onnx: torch failed (x/y); see /home/me/cache/net.dat")
     return proof.as_json()
 
 
@@ -39,6 +40,7 @@ def test_a_part_is_written_as_it_was_found() -> None:
     assert "- ok: recall" in text
     assert "- **failed**: speed" in text
     assert "- not run: 50 million | fp16: memory ran out" in text
+    assert "- not run: a file: some model.onnx: torch failed (x/y); see net.dat" in text
     assert page.split("<!-- matching:end -->")[1] == PAGE.split("<!-- matching:end -->")[1]
 
 

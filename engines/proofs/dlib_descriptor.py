@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,9 @@ from engines.proofs.record import Proof, Table
 from engines.runtimes import onnxruntime as reference
 from engines.store import default_model
 
+NAME: Final = "dlib's descriptor"
+"""In messages, which otherwise name a file of the cache."""
+
 BATCHES: Final = (1, 8, 32, 128, 512)
 
 WAYS: Final = ("triton-wide", "triton", "eager")
@@ -44,7 +48,7 @@ Faces = NDArray[np.uint8]
 
 def prove_descriptor(proof: Proof, device: torch.device, rates: dict[str, float]) -> None:
     """Every precision in its quickest way, then torch as it is in the same precision."""
-    model = default_model(unit_length=True, mirrored=False)
+    model = replace(default_model(unit_length=True, mirrored=False), where=NAME)
     folded = fold_bytes(model.content, model.where)
     macs = count_macs(onnx.ModelProto.FromString(model.content))
     assert macs is not None

@@ -48,10 +48,23 @@ def begin(
         part,
         title,
         path=path,
-        command=f"{program} {shlex.join(sys.argv[1:])}",
+        command=f"{program} {shlex.join(_telling(sys.argv[1:]))}",
         device=device_name(device),
         dry_run=dry_run,
         seconds=60 * minutes,
         told=told,
     )
     return proof, device
+
+
+def _telling(words: list[str]) -> list[str]:
+    """What was typed without where it was to be kept, which is of one machine."""
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word == "--json":
+            skip = True
+        elif not word.startswith("--json="):
+            kept.append(word)
+    return kept

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from engines.errors import EngineError
+from engines.proofs.attempts import attempt
 from engines.proofs.clock import Times, copy_bytes_s, device_name, device_of, device_times, host_times, matmul_flop_s
 from engines.proofs.record import Proof, shown
+from engines.proofs.starting import begin
 
 CPU = torch.device("cpu")
 
@@ -84,3 +86,34 @@ def test_the_ceilings_are_measured() -> None:
     assert device_name(CPU) == "cpu"
     assert matmul_flop_s(CPU, torch.float32, side=64) > 1e6
     assert copy_bytes_s(CPU, size=1 << 20) > 1e6
+
+
+def test_a_command_is_kept_without_the_place_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["engines", "gpu", "part", "--json", f"{tmp_path}/a.json", "--minutes", "3", f"--json={tmp_path}/b.json"]
+    monkeypatch.setattr("sys.argv", typed)
+    proof, device = begin(
+        "part", "A part", "python -m engines", path=None, dry_run=True, minutes=3, told=lambda line: None
+    )
+    assert proof.as_json()["command"] == "python -m engines gpu part --minutes 3"
+    assert 0 < proof.left_s <= 180
+    assert device == device_of()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_only_a_dry_run_begins() -> None:
+    with pytest.raises(EngineError, match="--dry-run"):
+        begin("part", "A part", "python", path=None, dry_run=False, minutes=1, told=lambda line: None)
+
+
+def test_what_does_not_run_is_noted_and_the_rest_goes_on() -> None:
+    proof = Proof("part", "A part")
+
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory\nand more")
+
+    attempt(proof, "a large batch", full)
+    attempt(proof, "a small one", lambda: proof.check("small", True, "fine"))
+    assert [(one.what, one.why) for one in proof.untried] == [("a large batch", "CUDA out of memory")]
+    assert proof.passed
+    with pytest.raises(AssertionError):
+        attempt(proof, "a mistake of ours", lambda: (_ for _ in ()).throw(AssertionError()))
