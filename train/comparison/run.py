@@ -30,7 +30,7 @@ LINES: Final = "losses.jsonl"
 PAGE: Final = "losses.md"
 
 NEVER: Final = 10_000_000
-"""Steps between evaluations: the last step alone is evaluated."""
+"""Steps between evaluations and between checkpoints: the last step alone has them, and a row that Ctrl-C ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,8 @@ def compare(
 def _plan(settings: FitSettings, prepared: PreparedSet, ranks: Ranks, budget: int) -> Plan:
     """Of as many steps as the others, to the nearest epoch: with crops by person (triplets) an epoch has others."""
     evaluate = settings.evaluate.model_copy(update={"sets": [VAL], "every": NEVER, "keep": "last"})
-    settings = settings.model_copy(update={"evaluate": evaluate})
+    checkpoint = settings.checkpoint.model_copy(update={"every": NEVER})
+    settings = settings.model_copy(update={"evaluate": evaluate, "checkpoint": checkpoint})
     plan = plan_of(settings, prepared, ranks)
     epochs = max(1, round(budget / plan.order.steps))
     if epochs == settings.schedule.epochs:
