@@ -35,6 +35,9 @@ the bound of the fifth."""
 WIDER: Final = 4
 """Times as many where that did not prove it."""
 
+EXACT_AT_ONCE: Final = 4096
+"""Rows of a probe that are fetched at a time: half a GB for 64 probes."""
+
 AT_ONCE: Final = 64
 """Probes of one pass; more are cut."""
 
@@ -123,7 +126,8 @@ class Search:
         passed = _Passed(probes_PD, probes_PW, scale_P, bound_P, self.passes.maxima(rows, probes_PW) * scale_P[:, None])
         groups, taken, widened = GROUPS, max(ROWS, 2 * k), 0
         found = self._look(passed, k, groups, taken)
-        while widen and len(open_N := (~found.proved_N).nonzero()[:, 0]):
+        # the last look is at all rows; a probe that is not made of numbers stays unproved even then
+        while widen and taken < len(rows.coarse_QW) and len(open_N := (~found.proved_N).nonzero()[:, 0]):
             groups, taken, widened = groups * WIDER, taken * WIDER, widened + len(open_N)
             more = self._look(passed.of(open_N), k, groups, taken)
             found.rows_NK[open_N], found.scores_NK[open_N] = more.rows_NK, more.scores_NK
@@ -161,8 +165,13 @@ class Search:
         kept_PR = row_PR.gather(1, few.indices[:, :taken])
         kept_PR = kept_PR.sort(dim=1).values  # equal scores then stand in the order of the rows
         known_PR = kept_PR < rows.count
-        exact_PRD = rows.exact(kept_PR.clamp(max=rows.count - 1))[:, :, : rows.dimensions]
-        exact_PR = (exact_PRD * passed.probes_PD[:, None]).sum(dim=2).masked_fill(~known_PR, -torch.inf)
+        exact_PR = torch.cat(
+            [
+                (rows.exact(some_PR)[:, :, : rows.dimensions] * passed.probes_PD[:, None]).sum(dim=2)
+                for some_PR in torch.split(kept_PR.clamp(max=rows.count - 1), EXACT_AT_ONCE, dim=1)
+            ],
+            dim=1,
+        ).masked_fill(~known_PR, -torch.inf)
         order = exact_PR.sort(dim=1, descending=True, stable=True)
         rows_PK = kept_PR.gather(1, order.indices[:, :k])
         scores_PK = order.values[:, :k]

@@ -93,6 +93,15 @@ def test_near_copies_are_searched_further() -> None:
     agrees(whole, centre, rows_MD, 5)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_probe_that_is_not_made_of_numbers_ends_unproved(bad: float) -> None:
+    probes_ND = unit(2)
+    probes_ND[1, 3] = bad
+    found = open_search(unit(5_000).numpy(), device=CPU).search(probes_ND)
+    assert found.proved_N.tolist() == [True, False]
+    agrees(open_search(unit(5_000).numpy(), device=CPU).search(probes_ND[:1]), probes_ND[:1], unit(5_000), 5)
+
+
 def test_equal_rows_come_in_their_order() -> None:
     rows_MD = unit(1).expand(1_000, -1).contiguous()
     found = open_search(rows_MD.numpy(), device=CPU).search(unit(1), 5)
