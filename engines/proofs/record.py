@@ -193,11 +193,11 @@ def aligned(table: Table) -> list[str]:
 
 
 def shown(cell: Cell) -> str:
-    """A cell for people: three figures that mean something, thousands apart."""
+    """A cell for people: three figures that mean something, thousands apart; more where a share is just short of 1."""
     if cell is None:
         return ""
     if isinstance(cell, bool | str):
         return str(cell)
     if isinstance(cell, int) or abs(cell) >= 100:
         return f"{cell:,.0f}"
-    return f"{cell:.3g}"
+    return f"{cell:.6f}".rstrip("0") if 0.99 < cell < 1 else f"{cell:.3g}"

@@ -62,7 +62,18 @@ def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "text"), [(None, ""), ("a", "a"), (0.12345, "0.123"), (20123.4, "20,123"), (7, "7"), (True, "True")]
+    ("cell", "text"),
+    [
+        (None, ""),
+        ("a", "a"),
+        (0.12345, "0.123"),
+        (20123.4, "20,123"),
+        (7, "7"),
+        (0.999976, "0.999976"),
+        (0.9995, "0.9995"),
+        (1.0, "1"),
+        (True, "True"),
+    ],
 )
 def test_cells_for_people(cell: str | float | None, text: str) -> None:
     assert shown(cell) == text
