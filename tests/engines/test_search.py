@@ -134,6 +134,7 @@ def test_wrong_shapes_are_named() -> None:
     assert search.search(torch.empty(0, 64)).rows_NK.shape == (0, 5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=40))
 def test_eight_bits_are_off_by_half_a_step(values: list[float]) -> None:
     row = torch.tensor([values])

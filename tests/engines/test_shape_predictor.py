@@ -88,7 +88,7 @@ def test_what_points_beyond_its_array_is_refused() -> None:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_damaged_byte_gives_a_sentence_or_another_predictor(data: st.DataObject) -> None:
     content = bytearray(small_file())
     place = data.draw(st.integers(0, len(content) - 1))
@@ -102,7 +102,7 @@ def test_a_damaged_byte_gives_a_sentence_or_another_predictor(data: st.DataObjec
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_no_bytes_raise_anything_else(content: bytes) -> None:
     with pytest.raises(ModelFileError):
         parse_shape_predictor(content, "file")

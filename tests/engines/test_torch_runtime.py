@@ -235,6 +235,7 @@ def test_padding_never_reaches_a_result(counts: list[int], seed: int) -> None:
     assert session.prepared == tuple(sorted({bucket_for(count, BUCKETS) for count in counts}))
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 40))
 def test_more_than_the_largest_bucket_goes_in_pieces(count: int) -> None:
     """Two are under way at once, each in buffers of its own."""
@@ -246,6 +247,7 @@ def test_more_than_the_largest_bucket_goes_in_pieces(count: int) -> None:
     assert max(marks.batches) <= 4
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 20))
 def test_images_on_the_device_stay_there(count: int) -> None:
     session = Marks().session(sizes=(1, 2, 4))
