@@ -33,6 +33,10 @@ def main() -> None:
         _fail(str(err), 2)
     except (TrainError, EngineError, RealtimeError) as err:
         _fail(str(err), 1)
+    except ModuleNotFoundError as err:
+        if err.name != "torch":
+            raise
+        _fail("torch is not installed; install what training needs with `pip install '.[train]'`", 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
 

@@ -37,6 +37,9 @@ def gpu_command(
     """
     if part not in PARTS:
         raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}", param_hint="PART")
+    from engines.networks.library import torch_library
+
+    torch_library()
     from engines.proofs.starting import begin
 
     module = importlib.import_module(PARTS[part])

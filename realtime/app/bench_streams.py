@@ -32,6 +32,9 @@ def streams_command(
     counts, sizes = _counts(streams), _sizes(size)
     if photos and clip is None:
         raise typer.BadParameter("photos are of people in a clip: add --clip FILE", param_hint="--photo")
+    from engines.networks.library import torch_library
+
+    torch_library()
     from engines.proofs.starting import begin
     from realtime.benchmark.streams import TITLE, Wishes, prove
 
