@@ -34,6 +34,9 @@ RUNTIME: Final = "torch-cuda"
 MEASURED: Final = (1, 32)
 """Batches by which the ways are compared: the latency of one face and the rate of many count alike."""
 
+DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Of a body, by precision."""
+
 SIZES: Final = (*BUCKETS, 512)
 """Of buckets: the largest GPUs gain a little from the last one."""
 

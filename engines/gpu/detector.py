@@ -27,15 +27,13 @@ from engines.dlib.pyramid import Pyramid, layout
 from engines.dlib.widened import STEP, detector_module
 from engines.errors import DeviceLost, EngineError, OutOfDeviceMemory, first_line
 from engines.gpu.buckets import BucketedSession, Compute, bucket_for, cuda_graph, host_buffer, plain
-from engines.gpu.candidates import WAYS
+from engines.gpu.candidates import DTYPES, WAYS
 from engines.gpu.cuda_errors import translated
 from engines.gpu.decoding import HEAD, PLACES, Rules, decoded
 from engines.models import CNN_DETECTOR, find_weights
 
 BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64)
 """Frames of one graph."""
-
-DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 GPU_WAYS: Final = ("triton", "eager")
 """Of making the kernels, each taken where the one before it does not work."""

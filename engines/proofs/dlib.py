@@ -21,6 +21,7 @@ from engines.dlib.networks import read_mmod
 from engines.dlib.pyramid import layout
 from engines.dlib.widened import STEP
 from engines.errors import EngineError, first_line
+from engines.gpu.candidates import DTYPES
 from engines.gpu.detector import RECORDED_FROM, DeviceDetector
 from engines.models import CNN_DETECTOR, find_weights
 from engines.proofs.clock import copy_bytes_s, device_times, forget_memory, host_times, matmul_flop_s
@@ -47,7 +48,6 @@ SAME: Final = 0.5
 CLEAR: Final = 0.1
 """A face that scores less than this on the processor may be lost in fp16: it was hardly found."""
 
-DTYPES: Final = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 Frames = NDArray[np.uint8]
 

@@ -5,7 +5,6 @@ Enters: a device and its rates of matrix products. Leaves: tables and checks of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -19,14 +18,15 @@ from engines.benchmark.macs import count_macs
 from engines.dlib.descriptor_graph import CHIP
 from engines.errors import EngineError, first_line
 from engines.gpu.buckets import BucketedSession
-from engines.gpu.candidates import Candidates
+from engines.gpu.candidates import DTYPES, Candidates
 from engines.graphs.folding import fold_bytes
 from engines.graphs.torch_graph import to_torch
 from engines.parity import cosines, drawn_faces
 from engines.proofs.clock import Times, device_times, forget_memory, host_times
 from engines.proofs.record import Proof, Table
-from engines.runtimes import onnxruntime as reference
+from engines.proofs.reference import processor_embeddings
 from engines.store import default_model
+from engines.verdicts import COSINE_FLOORS
 
 NAME: Final = "dlib's descriptor"
 """In messages, which otherwise name a file of the cache."""
@@ -36,9 +36,7 @@ BATCHES: Final = (1, 8, 32, 128, 512)
 WAYS: Final = ("triton-wide", "triton", "eager")
 """Tried without torch.compile, which takes half a minute each time."""
 
-DTYPES: Final = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-
-COSINE: Final = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999}
+PRECISIONS: Final = ("fp16", "bf16", "fp32")
 
 COMPARED: Final = 64
 """Faces that the processor embeds too."""
@@ -53,9 +51,7 @@ def prove_descriptor(proof: Proof, device: torch.device, rates: dict[str, float]
     macs = count_macs(onnx.ModelProto.FromString(model.content))
     assert macs is not None
     faces = drawn_faces(CHIP, 4 if proof.dry_run else COMPARED)
-    session = reference.open_session(model.content, model.where, precision="fp32", threads=os.cpu_count() or 1)
-    expected = np.concatenate([session.run(part) for part in np.array_split(faces, max(1, len(faces) // 16))])
-    session.close()
+    expected = processor_embeddings(model, faces)
     table = proof.table(
         "descriptor",
         "Descriptor: faces of 150x150, not mirrored",
@@ -65,7 +61,8 @@ def prove_descriptor(proof: Proof, device: torch.device, rates: dict[str, float]
         ),
         note="torch as it is: the same folded graph, call by call without a recorded graph, pageable memory",
     )
-    for precision, dtype in DTYPES.items():
+    for precision in PRECISIONS:
+        dtype = DTYPES[precision]
         if not proof.has_time(f"descriptor in {precision}", 0 if proof.dry_run else 30):
             continue
         candidates = Candidates(folded, model.where, device, dtype)
@@ -128,8 +125,8 @@ def _ours(
         _row(proof, table, how, batch, kept[-1], whole, worst, floor_s)
         proof.check(
             f"descriptor, {precision}, {way}, batch {batch}: every face as the processor embeds it",
-            worst >= COSINE[precision],
-            f"worst cosine {worst:.6f} of {COSINE[precision]}",
+            worst >= COSINE_FLOORS[precision],
+            f"worst cosine {worst:.6f} of {COSINE_FLOORS[precision]}",
         )
 
 

@@ -20,7 +20,7 @@ from engines.benchmark.macs import count_macs, layers
 from engines.errors import EngineError, first_line
 from engines.export import ModelFile
 from engines.gpu.buckets import BucketedSession
-from engines.gpu.candidates import SIZES, WAYS, Candidates
+from engines.gpu.candidates import DTYPES, SIZES, WAYS, Candidates
 from engines.graphs.folding import fold_bytes
 from engines.networks import NETWORKS, Network
 from engines.networks.model_files import random_model
@@ -28,16 +28,15 @@ from engines.parity import cosines, drawn_faces
 from engines.proofs.clock import Times, copy_bytes_s, device_times, forget_memory, host_times, matmul_flop_s
 from engines.proofs.embedding_peers import peers
 from engines.proofs.record import Proof, Table
-from engines.runtimes import onnxruntime as reference
+from engines.proofs.reference import processor_embeddings
+from engines.verdicts import COSINE_FLOORS
 
 TITLE: Final = "Embedding: an iresnet50 from uint8 crops to embeddings"
 
 FACES: Final = "REALTIME_FACES"
 """Environment variable: an .npy of aligned faces (N, 112, 112, 3) uint8 for the comparison; drawn ones without it."""
 
-PRECISIONS: Final = {"fp16": torch.float16, "bf16": torch.bfloat16}
-
-COSINE: Final = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999}
+PRECISIONS: Final = ("fp16", "bf16")
 
 COMPARED: Final = 256
 """Faces that the processor embeds too."""
@@ -65,9 +64,7 @@ def prove(proof: Proof, device: torch.device) -> None:
     rates = _ceilings(proof, device)
     _floors(proof, model, rates)
     faces = _faces(network.input_size, 8 if proof.dry_run else COMPARED)
-    session = reference.open_session(model.content, model.where, precision="fp32", threads=os.cpu_count() or 1)
-    expected = np.concatenate([session.run(part) for part in np.array_split(faces, max(1, len(faces) // 16))])
-    session.close()
+    expected = processor_embeddings(model, faces)
     proof.check(
         "the faces' embeddings differ",
         float(np.median(expected @ expected.T / np.linalg.norm(expected[0]) ** 2)) < 0.99,
@@ -82,8 +79,8 @@ def _ceilings(proof: Proof, device: torch.device) -> dict[str, float]:
     """FLOP/s by precision, and bytes a second of a copy as ``copy``."""
     table = proof.table("ceilings", "What the device can do", ("what", "rate", "unit"))
     rates: dict[str, float] = {}
-    for name, dtype in (*PRECISIONS.items(), ("fp32", torch.float32)):
-        rates[name] = matmul_flop_s(device, dtype)
+    for name in (*PRECISIONS, "fp32"):
+        rates[name] = matmul_flop_s(device, DTYPES[name])
         proof.row(table, f"matrix products, {name}", rates[name] / 1e12, "TFLOP/s")
     rates["copy"] = copy_bytes_s(device)
     proof.row(table, "copy within the device, read and written", rates["copy"] / 1e9, "GB/s")
@@ -161,8 +158,8 @@ def _ours(
     )
     best: dict[str, float] = {"device": 0.0, "host": 0.0, "first": float("inf")}
     ours: dict[int, float] = {}
-    for precision, dtype in PRECISIONS.items():
-        candidates = Candidates(folded, model.where, device, dtype)
+    for precision in PRECISIONS:
+        candidates = Candidates(folded, model.where, device, DTYPES[precision])
         way = _fastest(proof, ways, candidates, precision, device, faces, expected)
         if way is None or not proof.has_time(f"speed in {precision}", 0):
             continue
@@ -232,7 +229,9 @@ def _fastest(
         session.close()
         proof.row(table, precision, way, *medians, *[None] * (len(TRIED) - len(medians)), worst)
         name = f"{precision}, {way}: every face as the processor embeds it"
-        if proof.check(name, worst >= COSINE[precision], f"worst cosine {worst:.6f} of {COSINE[precision]}"):
+        if proof.check(
+            name, worst >= COSINE_FLOORS[precision], f"worst cosine {worst:.6f} of {COSINE_FLOORS[precision]}"
+        ):
             times[way] = medians[-1]
     return min(times, key=lambda way: times[way]) if times else None
 

@@ -67,13 +67,13 @@ def open_session(model: bytes, where: str, *, precision: str, threads: int) -> B
     torch = _cuda()
     if precision not in _NEEDED:
         raise EngineError(f"{where}: {obstacle(precision)}; use another runtime")
-    from engines.gpu.candidates import Candidates, open_fastest
+    from engines.gpu.candidates import DTYPES, Candidates, open_fastest
     from engines.graphs.folding import fold_bytes
 
     folded = fold_bytes(model, where)
     try:
         device = torch.device("cuda", torch.cuda.current_device())
-        candidates = Candidates(folded, where, device, _dtype(torch, precision))
+        candidates = Candidates(folded, where, device, DTYPES[precision])
         return open_fastest(candidates, _key(model, precision))
     except RuntimeError as err:
         raise translated(err, where, _RUNTIME) from err
@@ -98,10 +98,6 @@ def runs_on(built_for: list[str], capability: tuple[int, int]) -> bool:
 
 def _key(content: bytes, precision: str) -> tuple[str, ...]:
     return (hashlib.sha256(content).hexdigest(), version(), precision, str(RECIPE))
-
-
-def _dtype(torch: Any, precision: str) -> Any:
-    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
 def _dotted(capability: tuple[int, int]) -> str:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import torch
 
 from engines.export import ModelFile
-from engines.gpu.buckets import BucketedSession
-from engines.gpu.candidates import WAYS, Candidates
-from engines.gpu.detector import DTYPES, DeviceDetector
+from engines.gpu.detector import DeviceDetector
 from engines.gpu.opening import open_on_device
-from engines.graphs.folding import fold_bytes
 from realtime.device.alignment import DeviceAligner
 from realtime.device.analyser import BatchDetector, DeviceAnalyser
 from realtime.device.landmarks import DeviceLandmarker
@@ -48,12 +45,7 @@ def open_device_analyser(
         DeviceDetector(device, precision) if detector is None else detector,
         RecordedLandmarker(DeviceLandmarker(points, device=device)),
         DeviceAligner(model.manifest.template, int(points), device=device),
-        open_on_device(model, device, precision) if measured else _plain(model, device, precision),
+        open_on_device(model, device, precision, measured=measured),
         references,
         min_score=min_score,
     )
-
-
-def _plain(model: ModelFile, device: torch.device, precision: str) -> BucketedSession:
-    folded = fold_bytes(model.content, model.where)
-    return Candidates(folded, model.where, device, DTYPES[precision], ways={"eager": WAYS["eager"]}).session("eager")

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setattr(dlib_descriptor, "DTYPES", {"fp16": torch.float16})
+    monkeypatch.setattr(dlib_descriptor, "PRECISIONS", ("fp16",))
 
 
 def proved() -> Proof:
